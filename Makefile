@@ -1,0 +1,88 @@
+# The only door: what a person runs, what CI runs. `make` alone tells what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Any Python from 3.11 on; looked for only when the environment has to be made.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+ARGS ?=
+PART ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# A stamp says what is installed, so it lives and dies with the folder that it speaks of.
+STAMPS := $(VENV)/.stamps
+KAFKA := .cache/kafka
+TESTS_OF_THE_TREE := $(wildcard tests/architecture tests/deploy)
+
+.PHONY: help run test check check-deploy bench lock clean java
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(STAMPS)/project ## Run all of Rejse on this machine (ARGS="..." are passed on to `rejse run`)
+	@exec $(BIN)/rejse run $(ARGS)
+
+test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory check-deploy
+
+check-deploy: $(STAMPS)/test
+	$(if $(TESTS_OF_THE_TREE),$(BIN)/pytest -q $(TESTS_OF_THE_TREE))
+
+bench: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
+	$(BIN)/python -m tests.bench $(PART)
+
+lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform
+	$(call compile,run)
+	$(call compile,test,-c requirements/run.txt)
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) .cache build dist
+
+define compile
+$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	requirements/$(1).in -o requirements/$(1).txt $(2)
+endef
+
+$(STAMPS)/venv:
+	@if [[ -z "$(PYTHON)" ]]; then echo >&2 "Rejse needs Python 3.11 or newer; name one: make PYTHON=..."; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/run: requirements/run.txt $(STAMPS)/venv
+	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(STAMPS)/project: pyproject.toml $(STAMPS)/run
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/test: requirements/test.txt $(STAMPS)/project
+	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(STAMPS)/data: requirements/data.txt $(STAMPS)/test
+	$(PIP) install --no-deps --require-hashes -r $<
+	@touch $@
+
+java:
+	@deploy/kafka/provide java
+
+$(KAFKA)/stamp: deploy/kafka/pom.xml
+	@deploy/kafka/provide java mvn
+	rm -rf $(KAFKA)
+	mvn --batch-mode --quiet --strict-checksums -f $< dependency:copy-dependencies \
+		-DoutputDirectory=$(CURDIR)/$(KAFKA)/libs
+	@touch $@

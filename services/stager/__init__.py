@@ -1,0 +1,1 @@
+"""The stager: reads the event log, files each touchpoint under a customer, and keeps every stage."""

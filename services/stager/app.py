@@ -1,0 +1,145 @@
+"""The stager, wired by hand: the loop, the sweeper and the probes, and the order in which they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from shared.eventlog.choose import open_reader
+from starlette.applications import Starlette
+
+from services.stager.definitions import register
+from services.stager.loop import Loop
+from services.stager.metrics import CATALOGUE
+from services.stager.partitions import Partitions
+from services.stager.settings import Settings
+from services.stager.store import BatchStore
+from services.stager.sweeper import Sweeper
+from shared.clock import Clock
+from shared.errors import Transient
+from shared.failpoints import Failpoints
+from shared.ids import uuid7
+from shared.journey.catalog import load_definitions
+from shared.journey.definition import Definition
+from shared.journey.fold import Journey
+from shared.lifecycle import serve_http
+from shared.logs import fields
+from shared.metrics import Metrics
+from shared.probes import probe_routes
+from shared.store.engine import Pool, connection_of, open_pool, require_durable
+
+log = logging.getLogger("rejse.stager")
+
+GROUP = "rejse-stager"
+SWEEP_EVERY_S = 1.0
+STUCK_AFTER_S = 30.0
+STORE_RETRY_S = 1.0
+COUNTER_SHARDS = 16
+_CONNECTIONS_MAX = 3
+
+
+async def serve(
+    settings: Settings, database_url: str, listener: socket.socket, stop: asyncio.Event, clock: Clock
+) -> None:
+    """Stage until `stop` is set; then end the batch that has begun, leave the group and return.
+
+    Raises:
+        ConfigError: a definition, or the store's durability, is not as it must be.
+    """
+    definitions = load_definitions(settings.journeys_dir)
+    journeys = [Journey(definition) for definition in definitions]
+    metrics = Metrics(CATALOGUE)
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    shard = os.getpid() % COUNTER_SHARDS
+    async with AsyncExitStack() as parts:
+        pool = await open_pool(database_url, connections_max=_CONNECTIONS_MAX, service="stager")
+        parts.callback(pool.terminate)
+        await _prepare_store(pool, definitions, stop, clock)
+        reader = await open_reader(
+            settings.kafka_bootstrap,
+            settings.data_dir,
+            group=GROUP,
+            partitions=settings.kafka_partitions,
+            replicas=settings.kafka_replicas,
+            clock=clock,
+        )
+        parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
+        store = BatchStore(
+            pool,
+            journeys,
+            log_id=reader.log_id,
+            owner=owner,
+            shard=shard,
+            new_id=uuid7,
+            failpoints=Failpoints(settings.failpoints),
+        )
+        partitions = Partitions(reader, store, clock)
+        loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
+        sweeper = Sweeper(pool, journeys, shard, clock)
+        probes = Starlette(routes=list(probe_routes(lambda: _checks(loop, partitions, stop, clock), metrics)))
+        log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
+        async with asyncio.TaskGroup() as tasks:
+            ended = asyncio.Event()
+            tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
+            tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper")
+            try:
+                await loop.run(stop)
+            finally:
+                stop.set()
+                ended.set()
+    log.info("stopped")
+
+
+async def _prepare_store(
+    pool: Pool, definitions: Sequence[Definition], stop: asyncio.Event, clock: Clock
+) -> None:
+    """Check the store and register the definitions, waiting for a store that is away."""
+    while not stop.is_set():
+        try:
+            async with connection_of(pool) as connection:
+                await require_durable(connection)
+                await register(connection, definitions, clock.now())
+            return
+        except Transient as error:
+            log.warning("store_away", extra=fields(error=str(error)))
+            await clock.sleep(STORE_RETRY_S)
+
+
+async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> None:
+    timers = metrics.counter("rejse_stager_timers_total")
+    while not stop.is_set():
+        try:
+            changes = await sweeper.sweep()
+        except Transient as error:
+            log.warning("sweep_failed", extra=fields(error=str(error)))
+            changes = []
+        for change in changes:
+            timers.labels(change.journey.definition.key).inc(len(change.added))
+        if not changes:
+            await _wait(stop, SWEEP_EVERY_S)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
+
+
+def _checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:
+    """Ready: the loop turns, the store and the log answer, and no partition is halted."""
+    checks = {"loop": "ok", "partitions": f"ok: {len(partitions.held)} owned"}
+    if stop.is_set():
+        checks["loop"] = "draining"
+    elif loop.failing is not None:
+        checks["loop"] = f"failing: {loop.failing}"
+    elif clock.monotonic_s() - loop.last_turn_s > STUCK_AFTER_S:
+        checks["loop"] = "stuck"
+    if partitions.halted:
+        checks["partitions"] = f"halted: {dict(partitions.halted)}"
+    return checks

@@ -1,0 +1,120 @@
+"""Writing what the fold changed: states, transitions, and the counters that must equal them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from services.stager import assign, sql
+from services.stager.assign import Change, Held
+from shared.journey.fold import Journey, State, Touch, Transition
+from shared.store.engine import Connection
+
+_encode_state = msgspec.msgpack.Encoder().encode
+_decode_state = msgspec.msgpack.Decoder(State).decode
+
+StateKey = tuple[UUID, str]
+"""A customer and a journey's key."""
+
+
+async def read_states(
+    connection: Connection, customer_ids: Sequence[UUID], journeys: Sequence[Journey]
+) -> dict[StateKey, Held]:
+    """The held states of customers in journeys, as far as they have any."""
+    keys = [journey.definition.key for journey in journeys]
+    versions = [journey.definition.version for journey in journeys]
+    rows = await connection.fetch(sql.STATES, customer_ids, keys, versions)
+    return {
+        (row["customer_id"], row["journey_key"]): Held(_decode_state(row["state"]), row["revision"])
+        for row in rows
+    }
+
+
+async def refold(connection: Connection, customer_id: UUID, journey: Journey, held: Held) -> Change:
+    """Fold a customer's whole timeline anew."""
+    types = None if journey.types is None else sorted(journey.types)
+    timeline = [Touch(*row) for row in await connection.fetch(sql.TIMELINE, customer_id, types)]
+    key, version = journey.definition.key, journey.definition.version
+    history = [Transition(*row) for row in await connection.fetch(sql.HISTORY, customer_id, key, version)]
+    return assign.refold(customer_id, journey, held, history, timeline)
+
+
+async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
+    """Write states, transitions, counts and flows of the changes; their customers must be locked."""
+    if not changes:
+        return
+    await _write_transitions(connection, changes, now)
+    await _write_states(connection, changes, now)
+    await _write_counts(connection, changes, shard)
+
+
+async def _write_states(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    rows = [
+        (
+            change.customer_id,
+            change.journey.definition.key,
+            change.journey.definition.version,
+            change.after.state.place,
+            change.after.state.paused,
+            change.after.state.entered_at,
+            change.after.state.furthest,
+            change.journey.due_at(change.after.state),
+            change.after.revision,
+            _encode_state(change.after.state),
+        )
+        for change in changes
+    ]
+    await connection.execute(sql.SAVE_STATES, *_columns(rows), now)
+
+
+async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    superseded = [
+        (change.customer_id, change.journey.definition.key, change.journey.definition.version, old.seq)
+        for change in changes
+        for old in change.superseded
+    ]
+    if superseded:
+        await connection.execute(sql.SUPERSEDE, *_columns(superseded), now)
+    added = [
+        (
+            change.customer_id,
+            change.journey.definition.key,
+            change.journey.definition.version,
+            new.seq,
+            change.after.revision,
+            new.at,
+            new.kind,
+            new.from_place,
+            new.from_paused,
+            new.to_place,
+            new.to_paused,
+            new.touchpoint_id,
+            new.rule,
+        )
+        for change in changes
+        for new in change.added
+    ]
+    if added:
+        await connection.execute(sql.NEW_TRANSITIONS, *_columns(added), now)
+
+
+async def _write_counts(connection: Connection, changes: Sequence[Change], shard: int) -> None:
+    counts = [
+        (presence.journey_key, presence.version, *presence.place, delta)
+        for presence, delta in assign.presences(changes).items()
+    ]
+    if counts:
+        await connection.execute(sql.ADD_COUNTS, *_columns(sorted(counts)), shard)
+    flows = [
+        (flow.journey_key, flow.version, flow.hour, *flow.origin, *flow.target, delta)
+        for flow, delta in assign.flows(changes).items()
+    ]
+    if flows:
+        await connection.execute(sql.ADD_FLOWS, *_columns(sorted(flows)), shard)
+
+
+def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]

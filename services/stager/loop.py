@@ -1,0 +1,217 @@
+"""The stager's loop: poll, decode, commit, and what it does when something is in the way.
+
+- The store or the log is away (Transient): wait with jitter, ask the store where the partitions stand, go on
+  from there. Such errors never cost a record.
+- Another transaction was first (Contended): the same batch again, at once.
+- The partition is lost or the commit's outcome was unknown (FencedOut): ask the store, drop or reposition.
+- The store refuses what a record says (Permanent): halve the batch until the record is alone, and set it
+  aside. Too many of those and the process ends: then it is a fault of ours, not of the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+
+from services.stager.batch import Batch, dead_batch, read_batch
+from services.stager.partitions import Partitions
+from services.stager.store import BatchStore, Done
+from shared.clock import Clock
+from shared.errors import Contended, FencedOut, LogReplaced, Permanent, RejseError, Transient
+from shared.eventlog.port import EventReader, Record
+from shared.logs import fields
+from shared.metrics import Metrics
+
+log = logging.getLogger("rejse.stager")
+
+POLL_TIMEOUT_S = 0.25
+CONTENDED_TRIES_MAX = 20
+DEAD_WINDOW_RECORDS = 1_000
+DEAD_SHARE_MAX = 0.01
+REPORT_EVERY_S = 2.0
+BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class TooManyDeadLetters(RejseError):
+    """More than one record in a hundred can't be processed: the fault is ours."""
+
+
+class DeadShare:
+    """The share of dead letters among the latest records."""
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[int, int]] = deque()
+        self._records = 0
+        self._dead = 0
+
+    def add(self, records: int, dead: int) -> None:
+        """Note a committed batch.
+
+        Raises:
+            TooManyDeadLetters: the share among the latest thousand records or more is too high.
+        """
+        self._batches.append((records, dead))
+        self._records += records
+        self._dead += dead
+        while self._records - self._batches[0][0] >= DEAD_WINDOW_RECORDS:
+            old_records, old_dead = self._batches.popleft()
+            self._records -= old_records
+            self._dead -= old_dead
+        if self._dead > max(DEAD_WINDOW_RECORDS, self._records) * DEAD_SHARE_MAX:
+            raise TooManyDeadLetters(f"{self._dead} of the latest {self._records} records are dead letters")
+
+
+class Loop:
+    """Stages what the reader is assigned until it is told to stop."""
+
+    def __init__(
+        self,
+        reader: EventReader,
+        store: BatchStore,
+        partitions: Partitions,
+        metrics: Metrics,
+        clock: Clock,
+        records_max: int,
+    ) -> None:
+        self._reader = reader
+        self._store = store
+        self._partitions = partitions
+        self._metrics = metrics
+        self._clock = clock
+        self._records_max = records_max
+        self._dead_share = DeadShare()
+        self._failures = 0
+        self._next_report_s = 0.0
+        self.last_turn_s = clock.monotonic_s()
+        self.failing: str | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until `stop` is set; a batch that has begun is ended first.
+
+        Raises:
+            TooManyDeadLetters: see there.
+        """
+        while not stop.is_set():
+            self.last_turn_s = self._clock.monotonic_s()
+            try:
+                await self._turn()
+                self._failures, self.failing = 0, None
+            except (Transient, FencedOut, LogReplaced) as error:
+                await self._recover(error)
+
+    async def _turn(self) -> None:
+        await self._partitions.follow()
+        records = await self._reader.poll(self._records_max, POLL_TIMEOUT_S)
+        ours = [record for record in records if self._is_next_or_later(record)]
+        if ours:
+            await self._process(ours)
+        if self._clock.monotonic_s() >= self._next_report_s:
+            self._next_report_s = self._clock.monotonic_s() + REPORT_EVERY_S
+            await self._report()
+
+    def _is_next_or_later(self, record: Record) -> bool:
+        held = self._partitions.held.get(record.partition)
+        return held is not None and record.offset >= held.next_offset
+
+    async def _process(self, records: Sequence[Record]) -> None:
+        begun_s = self._clock.monotonic_s()
+        batch = read_batch(records)
+        try:
+            done = await self._commit(batch)
+        except Permanent as error:
+            await self._halve(records, str(error))
+            return
+        self._account(batch, done, begun_s)
+
+    async def _commit(self, batch: Batch) -> Done:
+        for _ in range(CONTENDED_TRIES_MAX):
+            try:
+                done = await self._store.commit(batch, self._partitions.held, self._clock.now())
+            except Contended:
+                self._count_batch("retried")
+                await self._clock.sleep(random.uniform(0, 0.02))
+                continue
+            self._partitions.moved({step.partition: step.next_offset for step in batch.advances})
+            return done
+        raise Transient("the batch met other transactions too often")
+
+    async def _halve(self, records: Sequence[Record], reason: str) -> None:
+        """Find the record that the store refuses, and set it aside."""
+        self._count_batch("halved")
+        if len(records) == 1:
+            begun_s = self._clock.monotonic_s()
+            batch = dead_batch(records[0], reason)
+            self._account(batch, await self._commit(batch), begun_s)
+            return
+        middle = len(records) // 2
+        await self._process(records[:middle])
+        await self._process(records[middle:])
+
+    async def _recover(self, error: RejseError) -> None:
+        self._count_batch("fenced" if isinstance(error, FencedOut) else "retried")
+        self.failing = f"{type(error).__name__}: {error}"
+        if self._failures == 0:
+            log.warning("batch_failed", extra=fields(error=self.failing))
+        if not isinstance(error, FencedOut):
+            pause_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+            self._failures += 1
+            await self._clock.sleep(pause_s * random.uniform(0.5, 1.5))
+        if isinstance(error, LogReplaced):
+            self._partitions.drop_all()
+            return
+        try:
+            await self._partitions.resync()
+        except Transient as again:
+            self.failing = f"{type(again).__name__}: {again}"
+
+    def _account(self, batch: Batch, done: Done, begun_s: float) -> None:
+        now = self._clock.now()
+        counter = self._metrics.counter
+        self._count_batch("committed")
+        counter("rejse_stager_records_read_total").inc(len(batch.records))
+        for fate, number in (
+            ("stored", done.stored),
+            ("duplicate", done.duplicates),
+            ("conflict", done.conflicts),
+            ("dead_letter", done.dead),
+        ):
+            counter("rejse_stager_records_total").labels(fate).inc(number)
+        for change in done.changes:
+            key = change.journey.definition.key
+            if change.superseded:
+                counter("rejse_stager_refolds_total").labels(key).inc()
+            for transition in change.added:
+                counter("rejse_stager_transitions_total").labels(key, transition.kind).inc()
+        self._metrics.histogram("rejse_stager_batch_seconds").observe(self._clock.monotonic_s() - begun_s)
+        self._metrics.gauge("rejse_stager_last_commit_timestamp_seconds").set(now.timestamp())
+        self._observe_freshness(batch, now)
+        for dead in batch.dead:
+            place = {"partition": dead.record.partition, "offset": dead.record.offset}
+            log.warning("dead_letter", extra=fields(reason=dead.reason, **place))
+        self._dead_share.add(len(batch.records), len(batch.dead))
+
+    def _observe_freshness(self, batch: Batch, now: datetime) -> None:
+        if batch.incoming:
+            oldest = min(one.touchpoint.received_at for one in batch.incoming)
+            self._metrics.histogram("rejse_stager_freshness_seconds").observe(
+                max(0.0, (now - oldest).total_seconds())
+            )
+
+    def _count_batch(self, outcome: str) -> None:
+        self._metrics.counter("rejse_stager_batches_total").labels(outcome).inc()
+
+    async def _report(self) -> None:
+        """Show ops, and the tools that read a group's lag, how far we are."""
+        held = self._partitions.held
+        self._metrics.gauge("rejse_stager_partitions_owned").set(len(held))
+        self._metrics.gauge("rejse_stager_partitions_halted").set(len(self._partitions.halted))
+        lag = self._metrics.gauge("rejse_stager_lag_records")
+        lag.clear()
+        for partition, claimed in held.items():
+            bounds = await self._reader.bounds(partition)
+            lag.labels(str(partition)).set(max(0, bounds.end - claimed.next_offset))
+        await self._reader.hint({partition: claimed.next_offset for partition, claimed in held.items()})

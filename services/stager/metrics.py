@@ -1,0 +1,35 @@
+"""What the stager counts. The ledger: read = stored + duplicate + conflict + dead_letter."""
+
+from __future__ import annotations
+
+from shared.metrics import Metric
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric("rejse_stager_records_read_total", "counter", (), "records of the event log in committed batches"),
+    Metric(
+        "rejse_stager_records_total",
+        "counter",
+        ("fate",),
+        "the same records by fate: stored, duplicate, conflict (same id, other body), dead_letter",
+    ),
+    Metric(
+        "rejse_stager_batches_total",
+        "counter",
+        ("outcome",),
+        "batch transactions: committed, retried (store away, deadlock), fenced (partition lost), halved",
+    ),
+    Metric("rejse_stager_batch_seconds", "histogram", (), "time of a committed batch, decoding included"),
+    Metric("rejse_stager_lag_records", "gauge", ("partition",), "records between the log's end and us"),
+    Metric("rejse_stager_partitions_owned", "gauge", (), "partitions that this process stages"),
+    Metric("rejse_stager_partitions_halted", "gauge", (), "partitions whose log is not the one we know"),
+    Metric("rejse_stager_refolds_total", "counter", ("journey",), "histories folded anew"),
+    Metric("rejse_stager_transitions_total", "counter", ("journey", "kind"), "stage changes written"),
+    Metric("rejse_stager_timers_total", "counter", ("journey",), "stage changes that the sweeper made"),
+    Metric(
+        "rejse_stager_freshness_seconds",
+        "histogram",
+        (),
+        "from ingest's receipt to commit, of the oldest record of a batch",
+    ),
+    Metric("rejse_stager_last_commit_timestamp_seconds", "gauge", (), "when the last batch was committed"),
+)

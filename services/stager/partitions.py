@@ -1,0 +1,125 @@
+"""Which partitions this process stages: it follows the group's assignment, and claims each in the store.
+
+The group only spreads the partitions. What makes a claim safe is the epoch in the store; a partition whose
+log is not the one that the store knows is halted with an alarm instead of skipping records in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterable, Mapping
+
+from services.stager.store import BatchStore, Claimed
+from shared.clock import Clock
+from shared.errors import LogReplaced
+from shared.eventlog.port import EventReader
+from shared.logs import fields
+
+log = logging.getLogger("rejse.stager")
+
+RECLAIM_AFTER_S = 5.0
+"""How long a partition that was lost to another owner is left alone while the group still gives it to us."""
+
+
+class Partitions:
+    """The claimed partitions, and where each stands."""
+
+    def __init__(self, reader: EventReader, store: BatchStore, clock: Clock) -> None:
+        self._reader = reader
+        self._store = store
+        self._clock = clock
+        self._generation = -1
+        self._held: dict[int, Claimed] = {}
+        self._lost_at_s: dict[int, float] = {}
+        self._halted: dict[int, str] = {}
+
+    @property
+    def held(self) -> Mapping[int, Claimed]:
+        """The partitions that are ours, with the epoch we write under and the next offset."""
+        return self._held
+
+    @property
+    def halted(self) -> Mapping[int, str]:
+        """The partitions that are assigned to us but can't be staged, and why."""
+        return self._halted
+
+    async def follow(self) -> None:
+        """Drop what is assigned to us no longer, and claim what is and we don't hold.
+
+        Raises:
+            Transient: the store or the log is away.
+        """
+        assignment = self._reader.assignment()
+        if assignment.generation != self._generation:
+            self._forget((self._held.keys() | self._halted.keys()) - assignment.partitions)
+            self._lost_at_s.clear()
+        for partition in sorted(assignment.partitions - self._held.keys() - self._halted.keys()):
+            if self._may_claim(partition):
+                await self._claim(partition)
+        self._generation = assignment.generation
+
+    def moved(self, next_offsets: Mapping[int, int]) -> None:
+        """Note the offsets that a batch committed."""
+        for partition, next_offset in next_offsets.items():
+            self._held[partition] = Claimed(self._held[partition].epoch, next_offset, None)
+
+    async def resync(self) -> None:
+        """Ask the store where our partitions stand, after a commit whose outcome is unknown or was refused:
+        drop those that have another owner now, and read the others from where they stand.
+
+        Raises:
+            Transient: the store is away.
+        """
+        positions = await self._store.positions(list(self._held))
+        for partition, ours in list(self._held.items()):
+            stands = positions.get(partition)
+            if stands is None or stands.epoch != ours.epoch:
+                log.warning("partition_lost", extra=fields(partition=partition, epoch=ours.epoch))
+                self._forget([partition])
+                self._lost_at_s[partition] = self._clock.monotonic_s()
+            else:
+                self._held[partition] = stands
+                self._reader.start(partition, stands.next_offset)
+
+    def drop_all(self) -> None:
+        """Let go of everything, so that `follow` claims and checks each partition anew."""
+        self._forget(list(self._held))
+
+    def _may_claim(self, partition: int) -> bool:
+        lost_at_s = self._lost_at_s.get(partition)
+        return lost_at_s is None or self._clock.monotonic_s() - lost_at_s >= RECLAIM_AFTER_S
+
+    def _forget(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._held.pop(partition, None)
+            self._halted.pop(partition, None)
+            self._reader.stop(partition)
+
+    async def _claim(self, partition: int) -> None:
+        bounds = await self._reader.bounds(partition)
+        claimed = await self._store.claim(partition, bounds.begin)
+        try:
+            if not bounds.begin <= claimed.next_offset <= bounds.end:
+                raise LogReplaced(
+                    f"the log holds {bounds.begin} to {bounds.end}, the store stands at {claimed.next_offset}"
+                )
+            await self._check_tail(partition, claimed, bounds.begin)
+        except LogReplaced as error:
+            self._halted[partition] = str(error)
+            log.error("partition_halted", extra=fields(partition=partition, reason=str(error)))
+            return
+        self._held[partition] = claimed
+        self._lost_at_s.pop(partition, None)
+        self._reader.start(partition, claimed.next_offset)
+        log.info(
+            "partition_claimed",
+            extra=fields(partition=partition, epoch=claimed.epoch, next_offset=claimed.next_offset),
+        )
+
+    async def _check_tail(self, partition: int, claimed: Claimed, begin: int) -> None:
+        if claimed.tail_crc is None or claimed.next_offset == begin:
+            return
+        tail = await self._reader.read_one(partition, claimed.next_offset - 1)
+        if tail is None or zlib.crc32(tail.value) != claimed.tail_crc:
+            raise LogReplaced(f"another record stands at {claimed.next_offset - 1}")

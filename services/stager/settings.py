@@ -1,0 +1,24 @@
+"""The stager's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See `shared.config.VARIABLES` for what each means."""
+
+    data_dir: Path
+    host: str
+    stager_port: int
+    kafka_bootstrap: str | None
+    kafka_partitions: int
+    kafka_replicas: int
+    database_url: str | None
+    journeys_dir: Path | None
+    log_level: str
+    batch_records_max: int
+    drain_timeout_s: float
+    failpoints: str

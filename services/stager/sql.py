@@ -1,0 +1,139 @@
+"""The batch transaction's SQL: a few statements whatever the size of the batch.
+
+Every transaction takes its locks in one order: offsets, touchpoint ids, identities, customers, states,
+counters; and within each by key. So two of them never wait for one another in a circle.
+"""
+
+from __future__ import annotations
+
+CLAIM = """
+INSERT INTO stager_offsets AS o (log_id, topic, partition, next_offset, epoch, owner)
+VALUES ($1, $2, $3, $4, 1, $5)
+ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = o.epoch + 1, owner = EXCLUDED.owner
+RETURNING epoch, next_offset, tail_crc
+"""
+
+POSITIONS = """
+SELECT partition, epoch, next_offset FROM stager_offsets
+WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
+"""
+
+FENCE = """
+UPDATE stager_offsets AS o SET next_offset = n.new_offset, tail_crc = n.tail_crc
+FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS n (partition, epoch, old_offset, new_offset, tail_crc)
+WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
+    AND o.epoch = n.epoch AND o.next_offset = n.old_offset
+RETURNING o.partition
+"""
+
+NEW_IDS = """
+INSERT INTO touchpoint_ids (id, body_hash)
+SELECT * FROM unnest($1::uuid[], $2::bigint[])
+ON CONFLICT DO NOTHING RETURNING id
+"""
+
+BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"
+
+KNOWN_IDENTITIES = "SELECT identity, customer_id FROM identities WHERE identity = ANY($1::text[])"
+
+NEW_CUSTOMERS = "INSERT INTO customers (id, created_at) SELECT unnest($1::uuid[]), $2"
+
+NEW_IDENTITIES = """
+INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
+SELECT *, $4::timestamptz FROM unnest($1::text[], $2::uuid[], $3::uuid[])
+ON CONFLICT DO NOTHING
+"""
+
+LOCK_CUSTOMERS = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+
+LOCK_FREE_CUSTOMERS = f"{LOCK_CUSTOMERS} SKIP LOCKED"
+
+NEW_TOUCHPOINTS = """
+INSERT INTO touchpoints (customer_id, occurred_at, id, type, channel, body)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::bytea[])
+"""
+
+STATES = """
+SELECT customer_id, journey_key, version, revision, state FROM journey_states
+WHERE customer_id = ANY($1::uuid[]) AND (journey_key, version) IN
+    (SELECT * FROM unnest($2::text[], $3::int[]))
+"""
+
+DUE_CUSTOMERS = """
+SELECT customer_id FROM journey_states
+WHERE due_at <= $1 AND updated_at <= $2 AND (journey_key, version) IN
+    (SELECT * FROM unnest($3::text[], $4::int[]))
+ORDER BY due_at LIMIT $5
+"""
+
+TIMELINE = """
+SELECT occurred_at, id, type, channel FROM touchpoints
+WHERE customer_id = $1 AND ($2::text[] IS NULL OR type = ANY($2))
+ORDER BY occurred_at, id
+"""
+
+HISTORY = """
+SELECT seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+FROM stage_transitions
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
+ORDER BY seq
+"""
+
+SUPERSEDE = """
+UPDATE stage_transitions AS t SET superseded_at = $5
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[]) AS s (customer_id, journey_key, version, seq)
+WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.version = s.version
+    AND t.seq = s.seq AND t.superseded_at IS NULL
+"""
+
+NEW_TRANSITIONS = """
+INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
+    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
+SELECT *, $14::timestamptz FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[],
+    $6::timestamptz[], $7::text[], $8::text[], $9::bool[], $10::text[], $11::bool[], $12::uuid[], $13::text[])
+"""
+
+SAVE_STATES = """
+INSERT INTO journey_states (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage,
+    due_at, revision, state, updated_at)
+SELECT *, $11::timestamptz FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bool[],
+    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::int[], $10::bytea[])
+ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
+    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
+    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state,
+    updated_at = EXCLUDED.updated_at
+"""
+
+ADD_COUNTS = """
+INSERT INTO stage_counts AS c (journey_key, version, stage, paused, shard, count)
+SELECT n.journey_key, n.version, n.stage, n.paused, $6::smallint, n.delta
+FROM unnest($1::text[], $2::int[], $3::text[], $4::bool[], $5::bigint[])
+    AS n (journey_key, version, stage, paused, delta)
+ON CONFLICT (journey_key, version, stage, paused, shard) DO UPDATE SET count = c.count + EXCLUDED.count
+"""
+
+ADD_FLOWS = """
+INSERT INTO stage_flows AS f (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused,
+    shard, count)
+SELECT n.journey_key, n.version, n.hour, n.from_stage, n.from_paused, n.to_stage, n.to_paused,
+    $9::smallint, n.delta
+FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[], $5::bool[], $6::text[], $7::bool[],
+    $8::bigint[])
+    AS n (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, delta)
+ON CONFLICT (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, shard)
+    DO UPDATE SET count = f.count + EXCLUDED.count
+"""
+
+NEW_DEAD_LETTERS = """
+INSERT INTO dead_letters (log_id, topic, partition, "offset", reason, value, recorded_at)
+SELECT $1, $2, *, $7::timestamptz FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[])
+ON CONFLICT DO NOTHING
+"""
+
+DEFINITION = "SELECT hash FROM journey_definitions WHERE key = $1 AND version = $2"
+
+NEW_DEFINITION = """
+INSERT INTO journey_definitions (key, version, hash, source, recorded_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""

@@ -1,0 +1,248 @@
+"""The batch transaction: everything that a batch does, and the offsets it moves, or nothing of it.
+
+Theory of operation. The fence comes first: the update that moves the offsets finds its row only under the
+epoch and the offset that this process knows, so a stager that has lost a partition can't write, and its row
+lock orders a batch and a claim. Then ids: one that is in the store is a duplicate, or a conflict if its body
+differs. Only touchpoints that are new teach identities and are filed. An identity that another transaction
+made first can't be seen before that one ends; then the whole batch is rolled back and run again, knowing it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.stager import identity, sql
+from services.stager.assign import Change, Held, carry_on, is_late
+from services.stager.batch import Batch, Incoming
+from services.stager.changes import read_states, refold, write_changes
+from shared.errors import Contended, FencedOut
+from shared.eventlog.port import TOPIC
+from shared.failpoints import Failpoints
+from shared.ids import NewId
+from shared.journey.fold import Journey, Touch
+from shared.store.engine import Connection, Pool, connection_of
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim answers: the epoch that this owner writes under, and where the partition stands."""
+
+    epoch: int
+    next_offset: int
+    tail_crc: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a committed batch did."""
+
+    stored: int
+    duplicates: int
+    conflicts: int
+    dead: int
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    fresh: Sequence[Incoming]
+    duplicates: int
+    conflicts: int
+
+
+class BatchStore:
+    """The stager's writes. One owner name a process; `shard` is the counters' row that it writes.
+
+    Every method raises Transient when the store is away or busy (the outcome of a commit is then unknown)
+    and Contended when it was rolled back and can be run again at once.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        journeys: Sequence[Journey],
+        *,
+        log_id: str,
+        owner: str,
+        shard: int,
+        new_id: NewId,
+        failpoints: Failpoints,
+    ) -> None:
+        self._pool = pool
+        self._journeys = journeys
+        self._log_id = log_id
+        self._owner = owner
+        self._shard = shard
+        self._new_id = new_id
+        self._failpoints = failpoints
+
+    async def claim(self, partition: int, log_begin: int) -> Claimed:
+        """Make a partition ours: every batch of an earlier owner fails from now on. It stands where it
+        stood, or at `log_begin` the first time."""
+        async with connection_of(self._pool) as connection:
+            row = await connection.fetchrow(sql.CLAIM, self._log_id, TOPIC, partition, log_begin, self._owner)
+        assert row is not None
+        return Claimed(row["epoch"], row["next_offset"], row["tail_crc"])
+
+    async def positions(self, partitions: Sequence[int]) -> Mapping[int, Claimed]:
+        """Where partitions stand and under whose epoch; tells what became of an unknown commit."""
+        async with connection_of(self._pool) as connection:
+            rows = await connection.fetch(sql.POSITIONS, self._log_id, TOPIC, partitions)
+        return {row["partition"]: Claimed(row["epoch"], row["next_offset"], None) for row in rows}
+
+    async def commit(self, batch: Batch, held: Mapping[int, Claimed], now: datetime) -> Done:
+        """Run a batch. `held` says where each of its partitions stood, and under which epoch.
+
+        Raises:
+            FencedOut: a partition has moved or changed hands; nothing was written.
+            Permanent: the store refuses what a record says; nothing was written.
+        """
+        async with connection_of(self._pool) as connection, connection.transaction():
+            self._failpoints.reach("stager.begin")
+            await self._fence(connection, batch, held)
+            self._failpoints.reach("stager.fenced")
+            sorted_ = await _sort_out(connection, batch.incoming)
+            filed = await self._file(connection, sorted_.fresh, now)
+            self._failpoints.reach("stager.filed")
+            changes = await self._fold(connection, filed)
+            await write_changes(connection, changes, self._shard, now)
+            await self._bury(connection, batch, now)
+            self._failpoints.reach("stager.before_commit")
+        self._failpoints.reach("stager.after_commit")
+        return Done(len(sorted_.fresh), sorted_.duplicates, sorted_.conflicts, len(batch.dead), changes)
+
+    async def _fence(self, connection: Connection, batch: Batch, held: Mapping[int, Claimed]) -> None:
+        partitions = [advance.partition for advance in batch.advances]
+        moved = await connection.fetch(
+            sql.FENCE,
+            self._log_id,
+            TOPIC,
+            partitions,
+            [held[partition].epoch for partition in partitions],
+            [held[partition].next_offset for partition in partitions],
+            [advance.next_offset for advance in batch.advances],
+            [advance.tail_crc for advance in batch.advances],
+        )
+        if len(moved) != len(partitions):
+            raise FencedOut(f"partitions {sorted(set(partitions) - {row['partition'] for row in moved})}")
+
+    async def _file(
+        self, connection: Connection, fresh: Sequence[Incoming], now: datetime
+    ) -> Mapping[UUID, list[Incoming]]:
+        """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints."""
+        if not fresh:
+            return {}
+        identities = {one for incoming in fresh for one in incoming.touchpoint.identities}
+        rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
+        claims = [identity.Claim(one.uid, one.touchpoint.identities) for one in fresh]
+        filing = identity.file(claims, {row["identity"]: row["customer_id"] for row in rows}, self._new_id)
+        await _learn(connection, filing, now)
+        await connection.execute(sql.LOCK_CUSTOMERS, list(set(filing.customer_ids)))
+        await _store_touchpoints(connection, filing.customer_ids, fresh)
+        filed: dict[UUID, list[Incoming]] = defaultdict(list)
+        for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
+            filed[customer_id].append(incoming)
+        return filed
+
+    async def _fold(self, connection: Connection, filed: Mapping[UUID, Sequence[Incoming]]) -> list[Change]:
+        touches = _touches_by_journey(filed, self._journeys)
+        if not touches:
+            return []
+        customer_ids = list({customer_id for customer_id, _ in touches})
+        states = await read_states(connection, customer_ids, self._journeys)
+        changes = []
+        for (customer_id, journey), sorted_touches in touches.items():
+            held = states.get((customer_id, journey.definition.key), Held())
+            if is_late(held, sorted_touches):
+                changes.append(await refold(connection, customer_id, journey, held))
+            else:
+                changes.append(carry_on(customer_id, journey, held, sorted_touches))
+        return changes
+
+    async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
+        if batch.dead:
+            await connection.execute(
+                sql.NEW_DEAD_LETTERS,
+                self._log_id,
+                TOPIC,
+                [dead.record.partition for dead in batch.dead],
+                [dead.record.offset for dead in batch.dead],
+                [dead.reason for dead in batch.dead],
+                [dead.record.value for dead in batch.dead],
+                now,
+            )
+
+
+async def _sort_out(connection: Connection, incoming: Sequence[Incoming]) -> _Sorted:
+    """Tell what is new from what was there: the first of an id wins, in the batch and in the store."""
+    if not incoming:
+        return _Sorted([], 0, 0)
+    first: dict[UUID, Incoming] = {}
+    for one in incoming:
+        first.setdefault(one.uid, one)
+    ids = sorted(first)
+    rows = await connection.fetch(sql.NEW_IDS, ids, [first[id_].body_hash for id_ in ids])
+    new = {row["id"] for row in rows}
+    hashes = {one.uid: one.body_hash for one in first.values()}
+    if len(new) < len(first):
+        stored = await connection.fetch(sql.BODY_HASHES, [id_ for id_ in ids if id_ not in new])
+        hashes.update((row["id"], row["body_hash"]) for row in stored)
+    conflicts = sum(one.body_hash != hashes[one.uid] for one in incoming)
+    fresh = [one for one in first.values() if one.uid in new]
+    return _Sorted(fresh, len(incoming) - len(fresh) - conflicts, conflicts)
+
+
+async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:
+    """Keep new customers and links.
+
+    Raises:
+        Contended: another transaction made one of the identities first.
+    """
+    if not filing.new_links:
+        return
+    await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now)
+    links = sorted(filing.new_links, key=lambda link: link.identity)
+    status = await connection.execute(
+        sql.NEW_IDENTITIES,
+        [link.identity for link in links],
+        [link.customer_id for link in links],
+        [link.touchpoint_id for link in links],
+        now,
+    )
+    if int(status.rpartition(" ")[2]) != len(links):
+        raise Contended("an identity was made by another transaction first")
+
+
+async def _store_touchpoints(
+    connection: Connection, customer_ids: Sequence[UUID], fresh: Sequence[Incoming]
+) -> None:
+    await connection.execute(
+        sql.NEW_TOUCHPOINTS,
+        customer_ids,
+        [one.touchpoint.occurred_at for one in fresh],
+        [one.uid for one in fresh],
+        [one.touchpoint.type for one in fresh],
+        [one.touchpoint.channel for one in fresh],
+        [one.value for one in fresh],
+    )
+
+
+def _touches_by_journey(
+    filed: Mapping[UUID, Sequence[Incoming]], journeys: Sequence[Journey]
+) -> dict[tuple[UUID, Journey], list[Touch]]:
+    """The touches that concern each customer's journeys, in the fold's order."""
+    found: dict[tuple[UUID, Journey], list[Touch]] = defaultdict(list)
+    for customer_id, incoming in filed.items():
+        for one in incoming:
+            touchpoint = one.touchpoint
+            for journey in journeys:
+                if journey.concerns(touchpoint.type):
+                    touch = Touch(touchpoint.occurred_at, one.uid, touchpoint.type, touchpoint.channel)
+                    found[customer_id, journey].append(touch)
+    for touches in found.values():
+        touches.sort(key=lambda touch: (touch.at, touch.id))
+    return found

@@ -1,0 +1,105 @@
+"""How a service ends: one written sequence under one deadline.
+
+SIGTERM or SIGINT sets the stop event. The service goes unready, stops taking, finishes what is in flight,
+commits, closes its parts in reverse order of opening (an `AsyncExitStack`) and exits 0. A second signal
+ends it at once. Every wait on the way has what is left of one `Deadline`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from shared.clock import Clock
+
+
+class Deadline:
+    """A point in time that several waits share."""
+
+    def __init__(self, timeout_s: float, clock: Clock) -> None:
+        self._clock = clock
+        self._end_s = clock.monotonic_s() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left, never less than 0."""
+        return max(0.0, self._end_s - self._clock.monotonic_s())
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set; the second signal ends the process at once with code 130."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own: whoever serves decides when it stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. With port 0 the system chooses one; `getsockname` tells which.
+
+    Raises:
+        OSError: the address is taken or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def serve_http(
+    app: Any, listener: socket.socket, stop: asyncio.Event, drain_timeout_s: float, **uvicorn_options: Any
+) -> None:
+    """Serve an ASGI app on a bound socket until `stop` is set, then answer what is in flight and return.
+
+    Connections still open after `drain_timeout_s` seconds are cut.
+    """
+    server = HttpServer(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
+            **uvicorn_options,
+        )
+    )
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
+        stopping = tasks.create_task(stop.wait(), name="http-stop")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        stopping.cancel()

@@ -1,0 +1,123 @@
+"""Connections to the store: asyncpg pools with every wait bounded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from shared.errors import ConfigError, Contended, Permanent, RejseError, Transient
+
+COMMAND_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 5.0
+ACQUIRE_TIMEOUT_S = 2.0
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+"""A connection, of its own or out of a pool."""
+
+_SERVER_SETTINGS = {
+    # A frozen owner inside a transaction would otherwise hold its locks for ever.
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "5s",
+    "statement_timeout": "15s",
+    "timezone": "UTC",
+}
+
+
+async def open_pool(database_url: str, *, connections_max: int, service: str) -> Pool:
+    """A pool that connects when first used, so that a service starts while the store is away."""
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=0,
+        max_size=connections_max,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings={**_SERVER_SETTINGS, "application_name": f"rejse-{service}"},
+    )
+
+
+@asynccontextmanager
+async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection out of a pool; what the driver raises inside comes out as an error of ours.
+
+    Raises:
+        Transient: the store is away or busy. After a commit was sent, its outcome is unknown.
+        Permanent: the store refuses what it was given.
+    """
+    try:
+        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            yield connection
+    except RejseError:
+        raise
+    except Exception as error:
+        known = classified(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+async def require_durable(connection: Connection) -> None:
+    """Refuse a store that acknowledges what a power cut would take back.
+
+    Raises:
+        ConfigError: names the settings that are off.
+    """
+    off = [
+        name
+        for name in ("fsync", "full_page_writes", "synchronous_commit")
+        if await connection.fetchval("SELECT current_setting($1)", name) == "off"
+    ]
+    if off:
+        raise ConfigError(f"PostgreSQL runs with {', '.join(off)} off: what it commits may be lost")
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The same URL with the driver's name in it, as SQLAlchemy wants it."""
+    return urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+asyncpg"))
+
+
+_TRANSIENT: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.PostgresSystemError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+_PERMANENT: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+
+def classified(error: BaseException) -> RejseError | None:
+    """What a driver's error means to us, or None if it is a bug of ours.
+
+    PostgreSQL's classes 22, 23 and 54 blame the record (Permanent); 08, 40, 53, 55, 57, 58 and whatever the
+    driver says of its connection blame the moment (Transient). The text names the class and no value.
+    """
+    if isinstance(error, RejseError):
+        return error
+    name = type(error).__name__
+    if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+        return Contended(name)
+    if isinstance(error, _PERMANENT):
+        return Permanent(f"the store refuses it: {name}")
+    if isinstance(error, _TRANSIENT):
+        return Transient(f"the store: {name}")
+    return None

@@ -1,0 +1,188 @@
+"""The tables, as SQLAlchemy Core knows them. The migrations make them; a test holds the two together.
+
+Times are event times unless a name says otherwise (`recorded_at`, `superseded_at`, `received_at`). A *place*
+is a stage or an exit of a journey. Counters are kept as deltas, a row per writer shard, and summed on
+reading, so that writers don't wait for one another.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(table_name)s_%(column_0_N_name)s_idx"}
+)
+_TIME = DateTime(timezone=True)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("created_at", _TIME, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("identity", Text, primary_key=True),
+    Column("customer_id", Uuid, nullable=False),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked it: the evidence"),
+    Column("linked_at", _TIME, nullable=False),
+    Index("identities_customer_id_idx", "customer_id"),
+)
+
+touchpoints = Table(
+    "touchpoints",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("occurred_at", _TIME, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False, comment="the record of the event log, byte for byte"),
+)
+
+touchpoint_ids = Table(
+    "touchpoint_ids",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="the sender's id hashed with its source"),
+    Column("body_hash", BigInteger, nullable=False),
+)
+
+journey_definitions = Table(
+    "journey_definitions",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("recorded_at", _TIME, nullable=False),
+)
+
+journey_states = Table(
+    "journey_states",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("stage", Text, comment="the place; null before the journey has begun"),
+    Column("paused", Boolean, nullable=False),
+    Column("entered_at", _TIME),
+    Column("furthest_stage", Text),
+    Column("due_at", _TIME, comment="when time moves the state if nothing else does"),
+    Column("revision", Integer, nullable=False, comment="how often the history was folded anew"),
+    Column("state", LargeBinary, nullable=False, comment="the fold's state, to be carried on"),
+    Column("updated_at", _TIME, nullable=False),
+    Index("journey_states_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+stage_transitions = Table(
+    "stage_transitions",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("at", _TIME, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("from_stage", Text),
+    Column("from_paused", Boolean, nullable=False),
+    Column("to_stage", Text, nullable=False),
+    Column("to_paused", Boolean, nullable=False),
+    Column("touchpoint_id", Uuid, comment="the cause; null when it was time"),
+    Column("rule", Text, nullable=False),
+    Column("recorded_at", _TIME, nullable=False),
+    Column("superseded_at", _TIME),
+    Index(
+        "stage_transitions_standing_idx",
+        "journey_key",
+        "version",
+        "at",
+        postgresql_where=text("superseded_at IS NULL"),
+    ),
+)
+
+stage_counts = Table(
+    "stage_counts",
+    metadata,
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("paused", Boolean, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+stage_flows = Table(
+    "stage_flows",
+    metadata,
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("hour", _TIME, primary_key=True, comment="the hour of event time in which it happened"),
+    Column("from_stage", Text, primary_key=True, comment="empty: the journey began"),
+    Column("from_paused", Boolean, primary_key=True),
+    Column("to_stage", Text, primary_key=True),
+    Column("to_paused", Boolean, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+stager_offsets = Table(
+    "stager_offsets",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("tail_crc", BigInteger, comment="of the record before next_offset"),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("recorded_at", _TIME, nullable=False),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", _TIME, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the key"),
+    Column("id", Text, nullable=False, unique=True),
+    Column("scope", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("revoked_at", _TIME),
+)
+
+BY_CUSTOMER = (touchpoints, journey_states, stage_transitions)
+"""The tables whose rows belong to one customer: their keys begin with `customer_id`."""

@@ -1,0 +1,104 @@
+"""Changes: whatever the order, the duplication and the batching, they add up to the fold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.stager.assign import Change, Held, carry_on, flows, is_late, presences, refold, run_clock
+from shared.journey.fold import Journey, Touch, Transition, fold
+from tests.support.journeys import EPOCH, all_journeys, touches
+
+JOURNEYS = all_journeys()
+ALICE = UUID(int=1)
+LATER = EPOCH + timedelta(days=500)
+
+
+class Customer:
+    """A customer as the store keeps one: a timeline, a held state, a standing history and counters."""
+
+    def __init__(self, journey: Journey) -> None:
+        self.journey = journey
+        self.timeline: dict[UUID, Touch] = {}
+        self.held = Held()
+        self.history: list[Transition] = []
+        self.flows: Counter[object] = Counter()
+        self.presences: Counter[object] = Counter()
+
+    def receive(self, batch: list[Touch]) -> None:
+        fresh = {one.id: one for one in batch if one.id not in self.timeline and self._concerns(one)}
+        self.timeline |= fresh
+        ordered = sorted(fresh.values(), key=lambda one: (one.at, one.id))
+        if is_late(self.held, ordered):
+            timeline = sorted(self.timeline.values(), key=lambda one: (one.at, one.id))
+            self.apply(refold(ALICE, self.journey, self.held, self.history, timeline))
+        else:
+            self.apply(carry_on(ALICE, self.journey, self.held, ordered))
+
+    def sweep(self, now: datetime) -> None:
+        self.apply(run_clock(ALICE, self.journey, self.held, now))
+
+    def apply(self, change: Change) -> None:
+        for one in change.superseded:
+            self.history.remove(one)
+        self.history += change.added
+        self.held = change.after
+        self.flows.update(flows([change]))
+        self.presences.update(presences([change]))
+
+    def _concerns(self, touch: Touch) -> bool:
+        return self.journey.concerns(touch.type)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> tuple[list[Touch], list[list[Touch]]]:
+    """A timeline, and its touches in any order, some of them repeated, cut into any batches."""
+    timeline = draw(touches())
+    repeated = draw(st.lists(st.sampled_from(timeline), max_size=6)) if timeline else []
+    arriving = draw(st.permutations(timeline + repeated))
+    cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=4)))
+    edges = [0, *cuts, len(arriving)]
+    return timeline, [arriving[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda one: one.definition.key)
+@given(arrived=arrivals(), sweeps=st.lists(st.integers(0, 90), max_size=5))
+def test_any_order_duplication_and_batching_adds_up_to_the_fold(
+    journey: Journey, arrived: tuple[list[Touch], list[list[Touch]]], sweeps: list[int]
+) -> None:
+    """States, standing transitions and counters equal the fold of the timeline, whatever came when."""
+    timeline, batches = arrived
+    customer = Customer(journey)
+    for number, batch in enumerate(batches):
+        customer.receive(batch)
+        if number < len(sweeps):
+            customer.sweep(EPOCH + timedelta(days=sweeps[number]))
+    customer.sweep(LATER)
+
+    concerning = [one for one in timeline if journey.concerns(one.type)]
+    state, history = fold(journey, concerning, LATER)
+    expected = Customer(journey)
+    expected.apply(Change(ALICE, journey, Held(), Held(state), history))
+
+    assert customer.held.state == state
+    assert customer.history == history
+    assert +customer.flows == +expected.flows
+    assert +customer.presences == +expected.presences
+    assert not -customer.flows
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda one: one.definition.key)
+@given(timeline=touches())
+def test_a_refold_that_changes_nothing_supersedes_nothing(journey: Journey, timeline: list[Touch]) -> None:
+    """Folding the same timeline again adds no transition and keeps the revision."""
+    concerning = [one for one in timeline if journey.concerns(one.type)]
+    change = carry_on(ALICE, journey, Held(), concerning)
+
+    again = refold(ALICE, journey, change.after, change.added, concerning)
+
+    assert (again.added, again.superseded, again.after) == ([], [], change.after)
