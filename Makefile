@@ -34,7 +34,7 @@ check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory check-deploy
 
 check-deploy: $(STAMPS)/test

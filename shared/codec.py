@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 import msgspec
@@ -42,26 +42,29 @@ def body_hash(touchpoint: Touchpoint) -> int:
 
     A time that ingest filled in is no part of it: it differs from try to try.
     """
-    digest = blake2b(digest_size=8)
-    for part in (
-        touchpoint.type,
-        touchpoint.channel,
-        "" if touchpoint.occurred_at == touchpoint.received_at else touchpoint.occurred_at.isoformat(),
-        "\0".join(touchpoint.identities),
-        touchpoint.owner,
-        repr(touchpoint.sentiment),
-    ):
-        digest.update(part.encode())
-        digest.update(b"\0")
-    for raw in (touchpoint.properties, touchpoint.traits, touchpoint.context, touchpoint.consent):
-        digest.update(bytes(raw))
-        digest.update(b"\0")
-    return int.from_bytes(digest.digest(), "big", signed=True)
+    parts = (
+        touchpoint.type.encode(),
+        touchpoint.channel.encode(),
+        b"" if touchpoint.occurred_at == touchpoint.received_at else _time(touchpoint.occurred_at),
+        "\0".join(touchpoint.identities).encode(),
+        touchpoint.owner.encode(),
+        repr(touchpoint.sentiment).encode(),
+        bytes(touchpoint.properties),
+        bytes(touchpoint.traits),
+        bytes(touchpoint.context),
+        bytes(touchpoint.consent),
+    )
+    digest = blake2b(b"\0".join(parts), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _time(moment: datetime) -> bytes:
+    return moment.isoformat().encode()
 
 
 def _is_utc(moment: datetime) -> bool:
-    offset = moment.utcoffset()
-    return offset is not None and not offset
+    # The decoder gives "Z" this very object.
+    return moment.tzinfo is UTC or moment.utcoffset() == timedelta()
 
 
 def _without_values(error: Exception) -> str:

@@ -82,12 +82,13 @@ async def serve_http(
 ) -> None:
     """Serve an ASGI app on a bound socket until `stop` is set, then answer what is in flight and return.
 
-    Connections still open after `drain_timeout_s` seconds are cut.
+    Connections still open after `drain_timeout_s` seconds are cut. `uvicorn_options` go to `uvicorn.Config`;
+    `http` may name another protocol class there.
     """
     server = HttpServer(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=uvicorn_options.pop("http", "httptools"),
             loop="none",
             log_config=None,
             access_log=False,

@@ -8,10 +8,11 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from uuid import UUID
 
-from shared.eventlog.choose import open_reader
 from starlette.applications import Starlette
 
+from services.stager.backfill import Backfill
 from services.stager.definitions import register
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
@@ -21,6 +22,8 @@ from services.stager.store import BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Transient
+from shared.eventlog.choose import open_reader
+from shared.eventlog.port import EventReader
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
@@ -34,10 +37,9 @@ from shared.store.engine import Pool, connection_of, open_pool, require_durable
 
 log = logging.getLogger("rejse.stager")
 
-GROUP = "rejse-stager"
 SWEEP_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
-STORE_RETRY_S = 1.0
+RETRY_S = 1.0
 COUNTER_SHARDS = 16
 _CONNECTIONS_MAX = 3
 
@@ -59,14 +61,9 @@ async def serve(
         pool = await open_pool(database_url, connections_max=_CONNECTIONS_MAX, service="stager")
         parts.callback(pool.terminate)
         await _prepare_store(pool, definitions, stop, clock)
-        reader = await open_reader(
-            settings.kafka_bootstrap,
-            settings.data_dir,
-            group=GROUP,
-            partitions=settings.kafka_partitions,
-            replicas=settings.kafka_replicas,
-            clock=clock,
-        )
+        reader = await _join(settings, stop, clock)
+        if reader is None:
+            return
         parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
         store = BatchStore(
             pool,
@@ -80,12 +77,14 @@ async def serve(
         partitions = Partitions(reader, store, clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, journeys, shard, clock)
+        backfill = Backfill(pool, journeys, shard, clock)
         probes = Starlette(routes=list(probe_routes(lambda: _checks(loop, partitions, stop, clock), metrics)))
         log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
         async with asyncio.TaskGroup() as tasks:
             ended = asyncio.Event()
             tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
             tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper")
+            tasks.create_task(_backfill(backfill, stop, clock), name="backfill")
             try:
                 await loop.run(stop)
             finally:
@@ -106,7 +105,24 @@ async def _prepare_store(
             return
         except Transient as error:
             log.warning("store_away", extra=fields(error=str(error)))
-            await clock.sleep(STORE_RETRY_S)
+            await _wait(stop, RETRY_S)
+
+
+async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventReader | None:
+    """A reader in the group, waiting for a log that is away; None when told to stop first."""
+    while not stop.is_set():
+        try:
+            return await open_reader(
+                kafka_bootstrap=settings.kafka_bootstrap,
+                data_dir=settings.data_dir,
+                partitions=settings.kafka_partitions,
+                replicas=settings.kafka_replicas,
+                clock=clock,
+            )
+        except Transient as error:
+            log.warning("log_away", extra=fields(error=str(error)))
+            await _wait(stop, RETRY_S)
+    return None
 
 
 async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> None:
@@ -121,6 +137,27 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
             timers.labels(change.journey.definition.key).inc(len(change.added))
         if not changes:
             await _wait(stop, SWEEP_EVERY_S)
+
+
+async def _backfill(backfill: Backfill, stop: asyncio.Event, clock: Clock) -> None:
+    """Bring new definitions up to the timelines, then end."""
+    after: dict[str, UUID] = {}
+    while not stop.is_set():
+        try:
+            pending = await backfill.pending()
+            if not pending:
+                return
+            journey = pending[0]
+            key = journey.definition.key
+            reached = await backfill.page(journey, *([after[key]] if key in after else []))
+        except Transient as error:
+            log.warning("backfill_failed", extra=fields(error=str(error)))
+            await _wait(stop, RETRY_S)
+            continue
+        if reached is None:
+            log.info("backfilled", extra=fields(journey=key))
+        else:
+            after[key] = reached
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -131,6 +131,22 @@ SELECT $1, $2, *, $7::timestamptz FROM unnest($3::int[], $4::bigint[], $5::text[
 ON CONFLICT DO NOTHING
 """
 
+NOT_BACKFILLED = """
+SELECT key, version FROM journey_definitions
+WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
+"""
+
+UNSTAGED_CUSTOMERS = """
+SELECT id FROM customers AS c
+WHERE id > $1 AND NOT EXISTS (
+    SELECT FROM journey_states AS s
+    WHERE s.customer_id = c.id AND s.journey_key = $2 AND s.version = $3
+)
+ORDER BY id LIMIT $4
+"""
+
+BACKFILLED = "UPDATE journey_definitions SET backfilled_at = $3 WHERE key = $1 AND version = $2"
+
 DEFINITION = "SELECT hash FROM journey_definitions WHERE key = $1 AND version = $2"
 
 NEW_DEFINITION = """

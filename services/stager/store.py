@@ -48,6 +48,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class _Filed:
+    """New touchpoints by customer, and which of the customers are new too."""
+
+    by_customer: Mapping[UUID, Sequence[Incoming]]
+    new_customers: frozenset[UUID]
+
+
+@dataclass(frozen=True, slots=True)
 class _Sorted:
     fresh: Sequence[Incoming]
     duplicates: int
@@ -130,12 +138,10 @@ class BatchStore:
         if len(moved) != len(partitions):
             raise FencedOut(f"partitions {sorted(set(partitions) - {row['partition'] for row in moved})}")
 
-    async def _file(
-        self, connection: Connection, fresh: Sequence[Incoming], now: datetime
-    ) -> Mapping[UUID, list[Incoming]]:
+    async def _file(self, connection: Connection, fresh: Sequence[Incoming], now: datetime) -> _Filed:
         """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints."""
         if not fresh:
-            return {}
+            return _Filed({}, frozenset())
         identities = {one for incoming in fresh for one in incoming.touchpoint.identities}
         rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
         claims = [identity.Claim(one.uid, one.touchpoint.identities) for one in fresh]
@@ -143,22 +149,25 @@ class BatchStore:
         await _learn(connection, filing, now)
         await connection.execute(sql.LOCK_CUSTOMERS, list(set(filing.customer_ids)))
         await _store_touchpoints(connection, filing.customer_ids, fresh)
-        filed: dict[UUID, list[Incoming]] = defaultdict(list)
+        by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
         for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
-            filed[customer_id].append(incoming)
-        return filed
+            by_customer[customer_id].append(incoming)
+        return _Filed(by_customer, frozenset(filing.new_customers))
 
-    async def _fold(self, connection: Connection, filed: Mapping[UUID, Sequence[Incoming]]) -> list[Change]:
-        touches = _touches_by_journey(filed, self._journeys)
+    async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
+        touches = _touches_by_journey(filed.by_customer, self._journeys)
         if not touches:
             return []
         customer_ids = list({customer_id for customer_id, _ in touches})
         states = await read_states(connection, customer_ids, self._journeys)
         changes = []
         for (customer_id, journey), sorted_touches in touches.items():
-            held = states.get((customer_id, journey.definition.key), Held())
-            if is_late(held, sorted_touches):
-                changes.append(await refold(connection, customer_id, journey, held))
+            held = states.get((customer_id, journey.definition.key))
+            # Without a state, a customer may have a timeline from before the definition.
+            if held is None and customer_id in filed.new_customers:
+                held = Held()
+            if held is None or is_late(held, sorted_touches):
+                changes.append(await refold(connection, customer_id, journey, held or Held()))
             else:
                 changes.append(carry_on(customer_id, journey, held, sorted_touches))
         return changes

@@ -14,6 +14,8 @@ from typing import Protocol
 
 import msgspec
 
+import msgspec
+
 TOPIC = "touchpoints"
 RECORD_BYTES_MAX = 256 * 1024
 """No record may be larger; both logs refuse it by itself, never with its neighbours."""
@@ -26,8 +28,7 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What was read: its place, and its bytes as they were appended."""
 
     partition: int

@@ -123,6 +123,11 @@ class Journey:
         due = self._next_due(state)
         return due[0] if due else None
 
+    def upcoming(self, state: State) -> Transition | None:
+        """What time alone will do next to this state; None: nothing."""
+        due = self._next_due(state)
+        return self._fire(state, *due)[1] if due else None
+
     def advance(self, state: State, now: datetime) -> tuple[State, list[Transition]]:
         """Let time run: everything that is due at or before `now` happens, each at its own due time."""
         transitions: list[Transition] = []

@@ -71,6 +71,7 @@ journey_definitions = Table(
     Column("hash", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("recorded_at", _TIME, nullable=False),
+    Column("backfilled_at", _TIME, comment="when every customer of before had been staged by it"),
 )
 
 journey_states = Table(

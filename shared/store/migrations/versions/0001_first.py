@@ -42,6 +42,7 @@ CREATE TABLE journey_definitions (
     hash text NOT NULL,
     source text NOT NULL,
     recorded_at timestamptz NOT NULL,
+    backfilled_at timestamptz,
     PRIMARY KEY (key, version)
 );
 

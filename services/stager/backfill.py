@@ -1,0 +1,67 @@
+"""Staging by a new definition those customers who were there before it.
+
+Live staging goes on meanwhile: it folds a customer's whole timeline the first time that it meets one without
+a state, and this meets all others, a page of customers a transaction. A process that ends on the way leaves
+nothing behind that the next one couldn't go on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from services.stager import sql
+from services.stager.assign import Held
+from services.stager.changes import read_states, refold, write_changes
+from shared.clock import Clock
+from shared.journey.fold import Journey
+from shared.store.engine import Connection, Pool, connection_of
+
+CUSTOMERS_MAX = 200
+_BEFORE_ALL = UUID(int=0)
+
+
+class Backfill:
+    """Brings journeys that are new to the store up to its timelines."""
+
+    def __init__(self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock) -> None:
+        self._pool = pool
+        self._journeys = journeys
+        self._shard = shard
+        self._clock = clock
+
+    async def pending(self) -> list[Journey]:
+        """The journeys that not every customer has been staged by."""
+        keys = [journey.definition.key for journey in self._journeys]
+        versions = [journey.definition.version for journey in self._journeys]
+        async with connection_of(self._pool) as connection:
+            rows = await connection.fetch(sql.NOT_BACKFILLED, keys, versions)
+        keys = [row["key"] for row in rows]
+        return [journey for journey in self._journeys if journey.definition.key in keys]
+
+    async def page(self, journey: Journey, after: UUID = _BEFORE_ALL) -> UUID | None:
+        """Stage some customers in the order of their ids, and say up to which; None: that was all.
+
+        Raises:
+            Transient: the store is away or busy; the page can be run again.
+        """
+        key, version = journey.definition.key, journey.definition.version
+        async with connection_of(self._pool) as connection, connection.transaction():
+            rows = await connection.fetch(sql.UNSTAGED_CUSTOMERS, after, key, version, CUSTOMERS_MAX)
+            if not rows:
+                await connection.execute(sql.BACKFILLED, key, version, self._clock.now())
+                return None
+            customer_ids: list[UUID] = [row["id"] for row in rows]
+            await self._stage(connection, journey, customer_ids)
+        return customer_ids[-1]
+
+    async def _stage(self, connection: Connection, journey: Journey, customer_ids: Sequence[UUID]) -> None:
+        await connection.execute(sql.LOCK_CUSTOMERS, customer_ids)
+        staged = {customer_id for customer_id, _ in await read_states(connection, customer_ids, [journey])}
+        changes = [
+            await refold(connection, customer_id, journey, Held())
+            for customer_id in customer_ids
+            if customer_id not in staged
+        ]
+        began = [change for change in changes if change.added]
+        await write_changes(connection, began, self._shard, self._clock.now())

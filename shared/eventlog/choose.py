@@ -1,0 +1,63 @@
+"""Which log: Kafka where its address is given, else the file in the data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.clock import Clock
+from shared.eventlog.kafka.reader import KafkaReader
+from shared.eventlog.kafka.topic import ensure_topic
+from shared.eventlog.kafka.writer import KafkaWriter
+from shared.eventlog.local.reader import LocalReader
+from shared.eventlog.local.writer import LocalWriter
+from shared.eventlog.port import TOPIC, EventReader, EventWriter
+
+STAGER_GROUP = "rejse-stager"
+LOCAL_FOLDER = "eventlog"
+_OPEN_TIMEOUT_S = 30.0
+
+
+async def open_writer(
+    *,
+    kafka_bootstrap: str | None,
+    data_dir: Path,
+    partitions: int,
+    replicas: int,
+    clock: Clock,
+    topic: str = TOPIC,
+) -> EventWriter:
+    """The writer that the settings ask for.
+
+    Partitions and replicas are those of a Kafka topic that is made now; the local log has one partition.
+    With Kafka away this succeeds, and appends are `UNKNOWN` until it is back.
+
+    Raises:
+        Transient: the local log's disk is full or fails.
+        ConfigError: the local log's file is damaged or none of ours.
+    """
+    if kafka_bootstrap is None:
+        return await LocalWriter.open(data_dir / LOCAL_FOLDER, clock)
+    return KafkaWriter(kafka_bootstrap, topic, partitions, replicas, clock)
+
+
+async def open_reader(
+    *,
+    kafka_bootstrap: str | None,
+    data_dir: Path,
+    partitions: int,
+    replicas: int,
+    clock: Clock,
+    topic: str = TOPIC,
+    group_id: str = STAGER_GROUP,
+    timeout_s: float = _OPEN_TIMEOUT_S,
+) -> EventReader:
+    """The reader that the settings ask for, on the same log as the writer.
+
+    Raises:
+        Transient: the log is away, or Kafka didn't let us into the group within `timeout_s` seconds.
+        ConfigError: Kafka refuses us, or the local log's file is damaged or none of ours.
+    """
+    if kafka_bootstrap is None:
+        return await LocalReader.open(data_dir / LOCAL_FOLDER, clock)
+    await ensure_topic(kafka_bootstrap, topic, partitions, replicas, timeout_s)
+    return await KafkaReader.open(kafka_bootstrap, topic, group_id, clock, timeout_s)

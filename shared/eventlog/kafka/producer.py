@@ -1,0 +1,129 @@
+"""One life of aiokafka's idempotent producer, from its start to its certain end.
+
+aiokafka can neither raise its producer's epoch nor end it while the broker is away: a batch that was refused
+has used up its sequence numbers and wedges its partition, and `stop` waits for ever for what was never acked.
+So a producer is thrown away at the first failure, and `abandon` ends it by its parts. This is the one
+module that touches them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from shared.clock import Clock
+from shared.eventlog.kafka.lanes import Lanes
+
+_REQUEST_TIMEOUT_MS = 5_000
+_START_TIMEOUT_S = 15.0
+_IN_FLIGHT_GRACE_S = 1.0
+_CLOSE_STEPS = 20
+_CLOSE_STEP_S = 0.05
+
+
+class KafkaProducer:
+    """A started producer for one topic: takes batches, and knows how long it has been silent."""
+
+    def __init__(self, client: Any, topic: str, partitions: int, clock: Clock) -> None:
+        self._client = client
+        self._topic = topic
+        self._clock = clock
+        self._unacked = 0
+        self._waiting_since_s = 0.0
+        self.lanes = Lanes(partitions)
+
+    @classmethod
+    async def start(cls, bootstrap: str, topic: str, batch_bytes_max: int, clock: Clock) -> KafkaProducer:
+        """Connect and get a producer id.
+
+        Raises:
+            KafkaError, OSError: Kafka is away, or has no such topic.
+        """
+        client = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            client_id="rejse",
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=batch_bytes_max,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=50,
+        )
+        started = None
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await client.start()
+                started = cls(client, topic, len(await client.partitions_for(topic)), clock)
+        finally:
+            if started is None:
+                await _end(client)
+        return started
+
+    def new_batch(self) -> Any:
+        """An empty batch, of aiokafka's kind."""
+        return self._client.create_batch()
+
+    async def send(self, batch: Any, partition: int) -> asyncio.Future[Any]:
+        """Queue a batch; the future of its ack. Its partition must have no other one on its way.
+
+        Raises:
+            KafkaError: the producer has been abandoned, or the topic is gone.
+        """
+        batch.close()
+        ack: asyncio.Future[Any] = await self._client.send_batch(batch, self._topic, partition=partition)
+        if not self._unacked:
+            self._waiting_since_s = self._clock.monotonic_s()
+        self._unacked += 1
+        ack.add_done_callback(self._acked)
+        return ack
+
+    def silent_s(self) -> float:
+        """For how many seconds batches have waited without one ack; 0 while nothing waits."""
+        return self._clock.monotonic_s() - self._waiting_since_s if self._unacked else 0.0
+
+    async def abandon(self) -> None:
+        """End it within about two seconds. What was queued and not sent fails; what is in flight may still
+        be acked meanwhile."""
+        await _end(self._client)
+
+    def _acked(self, _: asyncio.Future[Any]) -> None:
+        self._waiting_since_s = self._clock.monotonic_s()
+        self._unacked -= 1
+
+
+async def _end(client: Any) -> None:
+    sender = client._sender.sender_task
+    if sender is not None:
+        await _end_sender(client.client, sender)
+    _fail_queued(client._message_accumulator)
+    await client.client.close()
+    client._closed = True
+
+
+async def _end_sender(connections: Any, sender: asyncio.Task[None]) -> None:
+    """Cancelled, the sender still awaits its requests in flight; these end when their connections do."""
+    sender.cancel()
+    await asyncio.wait([sender], timeout=_IN_FLIGHT_GRACE_S)
+    if sender.done():
+        return
+    await connections.close()
+    for _ in range(_CLOSE_STEPS):
+        # A request that fails now waits for new metadata, which nobody fetches any more.
+        update = connections._md_update_fut
+        if update is not None and not update.done():
+            update.set_result(False)
+        done, _ = await asyncio.wait([sender], timeout=_CLOSE_STEP_S)
+        if done:
+            return
+    sender.cancel()
+
+
+def _fail_queued(accumulator: Any) -> None:
+    accumulator.fail_all(KafkaError("the producer was abandoned"))
+    for batches in accumulator._batches.values():
+        for batch in batches:
+            if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
+                batch._drain_waiter.exception()

@@ -1,0 +1,336 @@
+"""Reading from Kafka as a member of a consumer group that only spreads the partitions.
+
+Where a partition is read from is the caller's business, so new partitions are silent until they are
+started, and what the group has committed is never looked at. aiokafka swallows what a rebalance listener
+raises and deadlocks on what it awaits, so the listener only notes the new assignment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from shared.clock import Clock
+from shared.errors import LogReplaced, Transient
+from shared.eventlog.background import Background
+from shared.eventlog.kafka.errors import translated
+from shared.eventlog.port import Assignment, Bounds, Record
+from shared.lifecycle import Deadline
+from shared.logs import fields
+
+SESSION_TIMEOUT_MS = 10_000
+_HEARTBEAT_MS = 2_000
+_REQUEST_TIMEOUT_MS = 15_000
+"""Longer than a session: a request to join is answered only when a dead member's session has run out."""
+_POLL_INTERVAL_MS_MAX = 600_000
+_FETCH_WAIT_MS = 100
+"""A partition that is started while a fetch waits at the broker joins the next one: keep that short."""
+_FETCH_BYTES_MAX = 16 * 1024 * 1024
+_PARTITION_BYTES_MAX = 2 * 1024 * 1024
+_CALL_TIMEOUT_S = 5.0
+_HINT_TIMEOUT_S = 1.0
+_SLACK_S = 0.05
+_END_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaReader:
+    """An `EventReader` on a topic. Made by `open`."""
+
+    def __init__(self, consumer: Any, topic: str, log_id: str, clock: Clock) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._log_id = log_id
+        self._clock = clock
+        self._assignment = Assignment(0, frozenset())
+        self._next: dict[int, int] = {}
+        self._settled = asyncio.Event()
+        self._background = Background()
+        self._hint: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, bootstrap: str, topic: str, group_id: str, clock: Clock, timeout_s: float
+    ) -> KafkaReader:
+        """Join the group; returns with its first assignment made.
+
+        Raises:
+            Transient: Kafka is away, has no such topic, or didn't let us in within `timeout_s` seconds.
+            ConfigError: Kafka refuses us.
+        """
+        deadline = Deadline(timeout_s, clock)
+        log_id = await _cluster_id(bootstrap, deadline.remaining_s())
+        consumer = _consumer(bootstrap, group_id)
+        reader = cls(consumer, topic, log_id, clock)
+        consumer.subscribe([topic], listener=_Listener(reader))
+        started = False
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                await consumer.start()
+                await reader._settled.wait()
+            started = True
+        except (KafkaError, OSError) as error:
+            raise translated(error) from error
+        finally:
+            if not started:
+                await reader.close(1.0)
+        return reader
+
+    @property
+    def log_id(self) -> str:
+        return self._log_id
+
+    def assignment(self) -> Assignment:
+        return self._assignment
+
+    async def bounds(self, partition: int) -> Bounds:
+        place = TopicPartition(self._topic, partition)
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                begin = await self._consumer.beginning_offsets([place])
+                end = await self._consumer.end_offsets([place])
+        except (KafkaError, OSError) as error:
+            raise translated(error) from error
+        return Bounds(begin[place], end[place])
+
+    async def read_one(self, partition: int, offset: int) -> Record | None:
+        if partition not in self._assignment.partitions:
+            raise Transient(f"partition {partition} has been taken away")
+        bounds = await self.bounds(partition)
+        if not bounds.begin <= offset < bounds.end:
+            return None
+        place = TopicPartition(self._topic, partition)
+        try:
+            self._resume(place, offset)
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                found = await self._first(place)
+        except OffsetOutOfRangeError:
+            return None
+        except (KafkaError, OSError) as error:
+            raise translated(error) from error
+        finally:
+            self.stop(partition)
+        return _record(found) if found.offset == offset else None
+
+    def start(self, partition: int, offset: int) -> None:
+        if partition not in self._assignment.partitions:
+            return
+        with contextlib.suppress(IllegalStateError):
+            self._resume(TopicPartition(self._topic, partition), offset)
+            self._next[partition] = offset
+
+    def stop(self, partition: int) -> None:
+        self._next.pop(partition, None)
+        if partition in self._assignment.partitions:
+            self._silence(TopicPartition(self._topic, partition))
+
+    async def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+        deadline = Deadline(timeout_s, self._clock)
+        records: list[Record] = []
+        while not records:
+            if not self._settled.is_set():
+                await self._rebalanced(deadline)
+            records = self._taken(await self._fetched(records_max, deadline))
+            if deadline.remaining_s() == 0:
+                break
+        return records
+
+    async def hint(self, next_offsets: Mapping[int, int]) -> None:
+        if self._hint is not None and not self._hint.done():
+            return
+        offsets = {
+            TopicPartition(self._topic, partition): offset
+            for partition, offset in next_offsets.items()
+            if partition in self._assignment.partitions
+        }
+        if offsets:
+            # A commit that is cut off leaves aiokafka's own task behind, so it may run on beyond the wait.
+            self._hint = self._background.spawn(self._commit(offsets), "kafka-hint")
+            await asyncio.wait([self._hint], timeout=_HINT_TIMEOUT_S)
+
+    async def close(self, timeout_s: float) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        deadline = Deadline(timeout_s, self._clock)
+        await self._background.close(min(_HINT_TIMEOUT_S, deadline.remaining_s() / 2))
+        # In a task of its own: aiokafka lets the CancelledError of its tasks out of `stop`.
+        stopping = asyncio.get_running_loop().create_task(self._consumer.stop(), name="kafka-consumer-stop")
+        done, _ = await asyncio.wait([stopping], timeout=deadline.remaining_s())
+        if not done:
+            stopping.cancel()
+            await asyncio.wait([stopping], timeout=_END_S)
+        if stopping.cancelled() or not stopping.done() or stopping.exception() is not None:
+            await _abandon(self._consumer)
+
+    def revoked(self) -> None:
+        """Note that the group is being rebalanced: nothing is ours until `assigned`."""
+        self._settled.clear()
+        if self._assignment.partitions:
+            self._note(frozenset())
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Note what is ours now, and keep it silent."""
+        for partition in partitions:
+            self._silence(TopicPartition(self._topic, partition))
+        self._note(partitions)
+        self._settled.set()
+
+    def _note(self, partitions: frozenset[int]) -> None:
+        self._next.clear()
+        self._assignment = Assignment(self._assignment.generation + 1, partitions)
+        _log.info("kafka_assignment", extra=fields(partitions=sorted(partitions)))
+
+    def _silence(self, place: Any) -> None:
+        with contextlib.suppress(IllegalStateError):
+            # A position of any kind keeps aiokafka from asking the group for a committed one.
+            self._consumer.seek(place, 0)
+            self._consumer.pause(place)
+
+    def _resume(self, place: Any, offset: int) -> None:
+        self._consumer.seek(place, offset)
+        self._consumer.resume(place)
+
+    async def _rebalanced(self, deadline: Deadline) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline.remaining_s()):
+                await self._settled.wait()
+
+    async def _fetched(self, records_max: int, deadline: Deadline) -> Mapping[Any, Sequence[Any]]:
+        remaining_s = deadline.remaining_s()
+        try:
+            async with asyncio.timeout(remaining_s + _SLACK_S):
+                fetched: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(
+                    timeout_ms=round(remaining_s * 1000), max_records=records_max
+                )
+        except (TimeoutError, NoOffsetForPartitionError):
+            # A rebalance that began meanwhile; a partition that was looked at before it was silenced.
+            self._rewind()
+            return {}
+        except OffsetOutOfRangeError as error:
+            self._rewind()
+            self._check_outside(error)
+            return {}
+        except (KafkaError, OSError) as error:
+            self._rewind()
+            raise translated(error) from error
+        return fetched
+
+    def _taken(self, fetched: Mapping[Any, Sequence[Any]]) -> list[Record]:
+        records: list[Record] = []
+        for place, found in fetched.items():
+            if found and place.partition in self._next:
+                records += [_record(record) for record in found]
+                self._next[place.partition] = found[-1].offset + 1
+        return records
+
+    def _rewind(self) -> None:
+        """Go back to where the caller is: an error makes aiokafka forget records that it had taken, and also
+        that nobody is fetching any more, which would keep a stuck reader in the group for ever."""
+        self._consumer._subscription._fetch_count = 0
+        for partition, offset in self._next.items():
+            with contextlib.suppress(IllegalStateError):
+                self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+    def _check_outside(self, error: Any) -> None:
+        for place, offset in error.args[0].items():
+            if self._next.get(place.partition) == offset:
+                self.stop(place.partition)
+                raise LogReplaced(
+                    f"offset {offset} of partition {place.partition} lies outside the log", place.partition
+                )
+
+    async def _first(self, place: Any) -> Any:
+        while True:
+            fetched = await self._consumer.getmany(
+                place, timeout_ms=round(_CALL_TIMEOUT_S * 1000), max_records=1
+            )
+            if fetched:
+                return fetched[place][0]
+
+    async def _commit(self, offsets: Mapping[Any, int]) -> None:
+        try:
+            await self._consumer.commit(offsets)
+        except KafkaError as error:
+            _log.info("kafka_hint_lost", extra=fields(error=type(error).__name__))
+
+
+@ConsumerRebalanceListener.register
+class _Listener:
+    def __init__(self, reader: KafkaReader) -> None:
+        self._reader = reader
+
+    def on_partitions_revoked(self, _: Iterable[Any]) -> None:
+        self._reader.revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._reader.assigned(frozenset(place.partition for place in assigned))
+
+
+def _record(found: Any) -> Record:
+    return Record(found.partition, found.offset, found.value or b"")
+
+
+def _consumer(bootstrap: str, group_id: str) -> Any:
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id="rejse",
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        # With one topic the round robin is even; and more than one assignor would join once for each.
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        heartbeat_interval_ms=_HEARTBEAT_MS,
+        max_poll_interval_ms=_POLL_INTERVAL_MS_MAX,
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        fetch_max_bytes=_FETCH_BYTES_MAX,
+        max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
+    )
+
+
+async def _cluster_id(bootstrap: str, timeout_s: float) -> str:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(timeout_s * 300) + 1)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            cluster = await admin.describe_cluster()
+    except (KafkaError, OSError) as error:
+        raise translated(error) from error
+    finally:
+        await admin.close()
+    return str(cluster["cluster_id"])
+
+
+async def _abandon(consumer: Any) -> None:
+    """End a consumer by its parts, which `stop` could not in time."""
+    coordinator = consumer._coordinator
+    parts = []
+    if coordinator is not None:
+        parts += [coordinator._coordination_task, coordinator._heartbeat_task]
+        parts += [coordinator._commit_refresh_task]
+    if consumer._fetcher is not None:
+        parts += [consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks]
+    tasks = [task for task in parts if task is not None and not task.done()]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_END_S)
+    await consumer._client.close()

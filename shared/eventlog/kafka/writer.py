@@ -1,0 +1,201 @@
+"""Appending to Kafka: hand-made batches, a deadline on every wait, and a new producer after any failure.
+
+A failed batch has used up its sequence numbers and wedges its partition, and a broker that is away is
+waited for in silence; in both cases the producer is replaced and what it left unanswered is sent again
+with the next one, as long as the deadline allows. A batch that the broker finds too large is sent again in
+smaller ones, down to single records, so that only the record to blame is refused; the size learnt is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from shared.clock import Clock
+from shared.errors import RejseError
+from shared.eventlog.background import Background
+from shared.eventlog.kafka.errors import is_refusal
+from shared.eventlog.kafka.lanes import Call, Lane, Piece
+from shared.eventlog.kafka.producer import KafkaProducer
+from shared.eventlog.kafka.topic import ensure_topic
+from shared.eventlog.port import NewRecord, Outcome
+from shared.lifecycle import Deadline
+from shared.logs import fields
+
+BATCH_BYTES_MAX = 1_000_000
+"""Of one batch, in bytes: a little less than what a broker takes by default (1,048,588)."""
+_BATCH_BYTES_MIN = 1_000
+_TOPIC_TIMEOUT_S = 10.0
+_SILENCE_S = 0.5
+"""A producer that acked nothing for so long when a deadline passes is replaced."""
+_BACKOFF_S = 0.05
+_BACKOFF_S_MAX = 0.5
+_END_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaWriter:
+    """An `EventWriter` on a topic, which it makes if it is missing. Opening it needs no broker."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int, replicas: int, clock: Clock) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._partitions = partitions
+        self._replicas = replicas
+        self._clock = clock
+        self._batch_bytes_max = BATCH_BYTES_MAX
+        self._producer: KafkaProducer | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._backoff_s = 0.0
+        self._topic_is_there = False
+        self._background = Background()
+        self._last_kept_s: float | None = None
+        self.replacements = 0
+        """How many producers have been thrown away."""
+
+    async def append(self, records: Sequence[NewRecord], timeout_s: float) -> Sequence[Outcome]:
+        call = Call(records)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._append(call)
+        except TimeoutError:
+            if self._producer is not None and self._producer.silent_s() >= _SILENCE_S:
+                self._replace(self._producer, "silent")
+        finally:
+            call.over = True
+        # A copy: an answer that comes too late must not change what the caller was told.
+        return tuple(call.outcomes)
+
+    def last_kept_age_s(self) -> float | None:
+        return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
+
+    async def close(self, timeout_s: float) -> None:
+        deadline = Deadline(timeout_s, self._clock)
+        if self._starting is not None:
+            self._starting.cancel()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _arrived(producer.lanes.all(), max(0.0, deadline.remaining_s() - _END_S))
+            self._background.spawn(producer.abandon(), "kafka-producer-end")
+        await self._background.close(deadline.remaining_s())
+
+    async def _append(self, call: Call) -> None:
+        while call.left:
+            producer = await self._started()
+            lanes = producer.lanes.enter(call)
+            while call.left and producer is self._producer:
+                for partition, lane in lanes.items():
+                    if lane.waiting and lane.on_its_way is None:
+                        await self._send(producer, partition, lane)
+                await _next(lanes.values())
+            if call.left:
+                # What is on its way with the old producer may yet be kept; it needn't be sent twice.
+                await _arrived(lanes.values(), None)
+
+    async def _send(self, producer: KafkaProducer, partition: int, lane: Lane) -> None:
+        batch = producer.new_batch()
+        pieces = lane.depart(batch, int(self._clock.now().timestamp() * 1000))
+        if not pieces:
+            lane.arrive()
+            return
+        try:
+            ack = await producer.send(batch, partition)
+        except KafkaError as error:
+            lane.arrive()
+            self._failed(producer, error)
+        except asyncio.CancelledError:
+            # Rare, for it waits only while metadata is missing; the next call sends it.
+            lane.waiting.extendleft(reversed(pieces))
+            lane.arrive()
+            raise
+        else:
+            ack.add_done_callback(partial(self._answered, producer, lane, pieces))
+
+    def _answered(
+        self, producer: KafkaProducer, lane: Lane, pieces: Sequence[Piece], ack: asyncio.Future[Any]
+    ) -> None:
+        lane.arrive()
+        failure = ack.exception()
+        if failure is None:
+            self._last_kept_s = self._clock.monotonic_s()
+            self._backoff_s = 0.0
+            _settle(pieces, Outcome.KEPT)
+        elif is_refusal(failure):
+            self._refused(pieces)
+            self._replace(producer, type(failure).__name__)
+        else:
+            self._failed(producer, failure)
+
+    def _failed(self, producer: KafkaProducer, failure: BaseException) -> None:
+        if producer is self._producer:
+            self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
+        self._replace(producer, type(failure).__name__)
+
+    def _refused(self, pieces: Sequence[Piece]) -> None:
+        if len(pieces) == len(pieces[0].indexes) == 1:
+            _settle(pieces, Outcome.REFUSED)
+            return
+        refused_bytes = sum(piece.bytes() for piece in pieces)
+        smaller = max(_BATCH_BYTES_MIN, refused_bytes // 2)
+        self._batch_bytes_max = min(self._batch_bytes_max, smaller)
+        _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._batch_bytes_max))
+
+    async def _started(self) -> KafkaProducer:
+        while self._producer is None:
+            # A start is not cut with the deadline of the call that began it: the next call goes on with it.
+            if self._starting is None:
+                self._starting = self._background.spawn(self._start(), "kafka-producer-start")
+            starting = self._starting
+            await asyncio.wait([starting])
+            starting.result()
+        return self._producer
+
+    async def _start(self) -> None:
+        try:
+            await self._clock.sleep(self._backoff_s)
+            if not self._topic_is_there:
+                await ensure_topic(
+                    self._bootstrap, self._topic, self._partitions, self._replicas, _TOPIC_TIMEOUT_S
+                )
+                self._topic_is_there = True
+            self._producer = await KafkaProducer.start(
+                self._bootstrap, self._topic, self._batch_bytes_max, self._clock
+            )
+        except (KafkaError, OSError, RejseError) as error:
+            _log.warning("kafka_producer_not_started", extra=fields(error=type(error).__name__))
+            self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
+        finally:
+            self._starting = None
+
+    def _replace(self, producer: KafkaProducer, reason: str) -> None:
+        if self._producer is not producer:
+            return
+        self._producer = None
+        self.replacements += 1
+        _log.warning("kafka_producer_replaced", extra=fields(reason=reason))
+        self._background.spawn(producer.abandon(), "kafka-producer-end")
+
+
+def _settle(pieces: Sequence[Piece], outcome: Outcome) -> None:
+    for piece in pieces:
+        piece.settle(outcome)
+
+
+async def _next(lanes: Collection[Lane]) -> None:
+    """Wait until a batch can be sent for what waits in these lanes, else for all that is on its way."""
+    moving = [lane.on_its_way for lane in lanes if lane.on_its_way is not None]
+    if moving:
+        queued = any(lane.waiting for lane in lanes)
+        await asyncio.wait(moving, return_when=asyncio.FIRST_COMPLETED if queued else asyncio.ALL_COMPLETED)
+
+
+async def _arrived(lanes: Collection[Lane], timeout_s: float | None) -> None:
+    """Wait for what is on its way."""
+    if moving := [lane.on_its_way for lane in lanes if lane.on_its_way is not None]:
+        await asyncio.wait(moving, timeout=timeout_s)

@@ -1,0 +1,156 @@
+"""Appending to the local log: whatever calls came while the last commit was on its way to the disk go into
+the next one together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from shared.clock import Clock
+from shared.eventlog.local.file import LocalLog, bytes_used, in_transaction, place_of
+from shared.eventlog.port import NewRecord, Outcome, is_too_large, partition_of
+from shared.logs import fields
+
+_COMMIT_RECORDS_MAX = 10_000
+_ROW_BYTES = 16
+"""What a record takes beside its value, about."""
+
+_log = logging.getLogger(__name__)
+
+
+class LocalWriter:
+    """An `EventWriter` on a local log, which it owns and closes.
+
+    With `bytes_max` a call whose records would take more of the file, counted in whole pages, is answered
+    `FULL` for each of them.
+    """
+
+    def __init__(self, log: LocalLog, clock: Clock, bytes_max: int | None = None) -> None:
+        self.log = log
+        self._clock = clock
+        self._bytes_max = bytes_max
+        self._queue: deque[_Call] = deque()
+        self._in_hand: Sequence[_Call] = ()
+        self._commit_is_due = False
+        self._last_kept_s: float | None = None
+
+    @classmethod
+    async def open(
+        cls, folder: Path, clock: Clock, partitions: int = 1, bytes_max: int | None = None
+    ) -> LocalWriter:
+        """A writer on the log in a folder, which is made when missing.
+
+        Raises:
+            Transient: the disk is full or fails.
+            ConfigError: the file there is none of ours, or damaged.
+        """
+        return cls(await LocalLog.open(folder, partitions), clock, bytes_max)
+
+    async def append(self, records: Sequence[NewRecord], timeout_s: float) -> Sequence[Outcome]:
+        call = _Call(records)
+        if call.to_keep:
+            self._queue.append(call)
+            self._commit_soon()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    call.settle(await call.answer)
+            except TimeoutError:
+                pass
+        return call.outcomes
+
+    def last_kept_age_s(self) -> float | None:
+        return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
+
+    async def close(self, timeout_s: float) -> None:
+        await self.log.close(timeout_s)
+
+    def _commit_soon(self) -> None:
+        if not self._commit_is_due:
+            self._commit_is_due = True
+            self.log.submit(self._commit).add_done_callback(self._committed)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """In the thread: commit what is queued and answer it."""
+        self._commit_is_due = False
+        self._in_hand = calls = self._taken()
+        outcomes = in_transaction(lambda connection: self._insert(connection, calls))(connection)
+        self._in_hand = ()
+        self._deliver(calls, outcomes)
+
+    def _committed(self, commit: Future[None]) -> None:
+        """In the thread: a commit that failed answers its calls, and one that couldn't begin those queued."""
+        error = commit.exception()
+        if error is None:
+            return
+        self._commit_is_due = False
+        _log.warning("local_append_failed", extra=fields(error=str(error)))
+        calls, self._in_hand = self._in_hand or self._taken(), ()
+        self._deliver(calls, [Outcome.UNKNOWN] * len(calls))
+
+    def _deliver(self, calls: Sequence[_Call], outcomes: Sequence[Outcome]) -> None:
+        if calls:
+            calls[0].answer.get_loop().call_soon_threadsafe(self._answer, calls, outcomes)
+
+    def _taken(self) -> Sequence[_Call]:
+        calls: list[_Call] = []
+        count = 0
+        while self._queue and count < _COMMIT_RECORDS_MAX:
+            call = self._queue.popleft()
+            if not call.answer.cancelled():
+                calls.append(call)
+                count += len(call.to_keep)
+        return calls
+
+    def _insert(self, connection: sqlite3.Connection, calls: Sequence[_Call]) -> Sequence[Outcome]:
+        ends = dict(connection.execute("SELECT partition, end_offset FROM partitions").fetchall())
+        room = None if self._bytes_max is None else self._bytes_max - bytes_used(connection)
+        outcomes: list[Outcome] = []
+        rows: list[tuple[int, bytes]] = []
+        for call in calls:
+            if room is not None:
+                size = call.bytes()
+                if size > room:
+                    outcomes.append(Outcome.FULL)
+                    continue
+                room -= size
+            for record in call.to_keep:
+                partition = partition_of(record.key, self.log.partitions)
+                rows.append((place_of(partition, ends[partition]), record.value))
+                ends[partition] += 1
+            outcomes.append(Outcome.KEPT)
+        if rows:
+            connection.executemany("INSERT INTO records VALUES (?, ?)", rows)
+            connection.executemany(
+                "UPDATE partitions SET end_offset = ? WHERE partition = ?",
+                ((end, partition) for partition, end in ends.items()),
+            )
+        return outcomes
+
+    def _answer(self, calls: Sequence[_Call], outcomes: Sequence[Outcome]) -> None:
+        if Outcome.KEPT in outcomes:
+            self._last_kept_s = self._clock.monotonic_s()
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if not call.answer.done():
+                call.answer.set_result(outcome)
+        if self._queue:
+            self._commit_soon()
+
+
+class _Call:
+    """One call of `append`: what of it is to be kept, and the future of what became of that."""
+
+    def __init__(self, records: Sequence[NewRecord]) -> None:
+        self.outcomes = [Outcome.REFUSED if is_too_large(record) else Outcome.UNKNOWN for record in records]
+        self.to_keep = [record for record in records if not is_too_large(record)]
+        self.answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def settle(self, outcome: Outcome) -> None:
+        self.outcomes = [outcome if before is Outcome.UNKNOWN else before for before in self.outcomes]
+
+    def bytes(self) -> int:
+        return sum(len(record.value) + _ROW_BYTES for record in self.to_keep)

@@ -1,0 +1,1 @@
+"""Tests of Rejse, from pure logic to the whole product under faults."""

@@ -1,0 +1,385 @@
+"""The batch transaction on a real PostgreSQL: all of it or nothing, whoever else writes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.stager.backfill import Backfill
+from services.stager.batch import read_batch
+from services.stager.definitions import register
+from services.stager.store import BatchStore, Claimed, Done
+from services.stager.sweeper import SETTLE, Sweeper
+from shared.clock import Clock
+from shared.codec import encode
+from shared.errors import ConfigError, Contended, FencedOut, Permanent
+from shared.eventlog.port import Record
+from shared.failpoints import Failpoints
+from shared.ids import uuid7
+from shared.journey.fold import Journey
+from shared.store.engine import Pool, connection_of, open_pool
+from shared.touchpoint import Touchpoint
+from tests.support.audit import differences
+from tests.support.clock import ManualClock
+from tests.support.journeys import EPOCH, all_journeys
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def touchpoint(
+    id_: str, *identities: str, day: float = 0, type_: str = "order_completed", body: bytes = b"{}"
+) -> Touchpoint:
+    return Touchpoint(
+        id=id_,
+        type=type_,
+        channel="store",
+        occurred_at=EPOCH + timedelta(days=day),
+        received_at=NOW,
+        source="till",
+        identities=identities or ("user_id:1",),
+        properties=msgspec.Raw(body),
+    )
+
+
+@dataclass
+class Writer:
+    """One stager's hands: claims partition 0 and commits records at the offsets that follow."""
+
+    store: BatchStore
+    stands: Claimed = field(default_factory=lambda: Claimed(0, 0, None))
+    partition: int = 0
+
+    async def claim(self) -> None:
+        self.stands = await self.store.claim(self.partition, 0)
+
+    def records(self, values: Sequence[bytes]) -> list[Record]:
+        begin = self.stands.next_offset
+        return [Record(self.partition, begin + index, value) for index, value in enumerate(values)]
+
+    async def commit(self, *touchpoints: Touchpoint) -> Done:
+        return await self.commit_values([encode(one) for one in touchpoints])
+
+    async def commit_values(self, values: Sequence[bytes]) -> Done:
+        batch = read_batch(self.records(values))
+        while True:
+            try:
+                done = await self.store.commit(batch, {self.partition: self.stands}, NOW)
+            except Contended:
+                continue
+            self.stands = Claimed(self.stands.epoch, batch.advances[0].next_offset, None)
+            return done
+
+
+@dataclass
+class World:
+    """A store, the journeys on it, and as many writers as a test wants."""
+
+    pool: Pool
+    journeys: Sequence[Journey]
+
+    async def writer(self, partition: int = 0) -> Writer:
+        store = BatchStore(
+            self.pool,
+            self.journeys,
+            log_id="log",
+            owner=f"writer-{partition}",
+            shard=partition,
+            new_id=uuid7,
+            failpoints=Failpoints(),
+        )
+        writer = Writer(store, partition=partition)
+        await writer.claim()
+        return writer
+
+    async def count(self, table: str) -> int:
+        async with connection_of(self.pool) as connection:
+            return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+    async def differences(self, now: datetime | None = None) -> list[str]:
+        async with connection_of(self.pool) as connection:
+            return await differences(connection, self.journeys, now)
+
+    async def sweep(self, clock: Clock) -> None:
+        sweeper = Sweeper(self.pool, self.journeys, 7, clock)
+        while await sweeper.sweep():
+            pass
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    pool = await open_pool(database_url, connections_max=6, service="test")
+    yield World(pool, all_journeys())
+    await pool.close()
+
+
+async def test_a_batch_stores_stages_and_counts(world: World) -> None:
+    """One commit files the touchpoints, moves the stages and keeps the counters equal to them."""
+    writer = await world.writer()
+    done = await writer.commit(touchpoint("a"), touchpoint("b", day=1), touchpoint("c", "user_id:2"))
+
+    assert (done.stored, done.duplicates, done.conflicts, done.dead) == (3, 0, 0, 0)
+    assert await world.count("customers") == 2
+    assert await world.differences() == []
+
+
+async def test_the_same_touchpoint_again_changes_nothing(world: World) -> None:
+    """A touchpoint's id is unique per source for ever, within a batch and across batches."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("a"), touchpoint("a"))
+    done = await writer.commit(touchpoint("a"), touchpoint("a"))
+
+    assert (done.stored, done.duplicates) == (0, 2)
+    assert await world.count("touchpoints") == 1
+    assert await world.differences() == []
+
+
+async def test_the_same_id_with_another_body_is_a_conflict_and_the_first_wins(world: World) -> None:
+    """A conflict is counted, stored nowhere, and teaches no identity."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("a"))
+    other = touchpoint("a", "user_id:9", body=b'{"total":1}')
+    done = await writer.commit(other, touchpoint("b"), touchpoint("b", body=b'{"total":2}'))
+
+    assert (done.stored, done.duplicates, done.conflicts) == (1, 0, 2)
+    assert await world.count("customers") == 1
+    assert await world.count("touchpoints") == 2
+
+
+async def test_a_retry_that_ingest_gave_another_time_is_a_duplicate(world: World) -> None:
+    """A time that ingest filled in is no part of the body."""
+    writer = await world.writer()
+    first = msgspec.structs.replace(touchpoint("a"), occurred_at=NOW, received_at=NOW)
+    later = NOW + timedelta(minutes=5)
+    again = msgspec.structs.replace(first, occurred_at=later, received_at=later)
+    await writer.commit(first)
+
+    assert (await writer.commit(again)).duplicates == 1
+
+
+async def test_records_that_are_no_touchpoints_are_set_aside_with_their_bytes(world: World) -> None:
+    """A dead letter keeps the bytes and the reason, and its neighbours are stored."""
+    writer = await world.writer()
+    nobody = encode(msgspec.structs.replace(touchpoint("n"), identities=("account_id:acme",)))
+    done = await writer.commit_values([b"\xff\xfe", encode(touchpoint("a")), b'{"id":7}', nobody])
+
+    assert (done.stored, done.dead) == (1, 3)
+    async with connection_of(world.pool) as connection:
+        rows = await connection.fetch('SELECT "offset", value FROM dead_letters ORDER BY 1')
+    assert [(row["offset"], row["value"]) for row in rows] == [
+        (0, b"\xff\xfe"),
+        (2, b'{"id":7}'),
+        (3, nobody),
+    ]
+
+
+async def test_what_the_store_refuses_leaves_nothing_behind(world: World) -> None:
+    """A record that PostgreSQL can't hold fails its whole batch, offsets included."""
+    writer = await world.writer()
+    with pytest.raises(Permanent):
+        await writer.commit(touchpoint("a"), touchpoint("b", "user_id:\0"))
+
+    assert await world.count("touchpoints") == 0
+    assert (await writer.commit(touchpoint("a"))).stored == 1
+
+
+async def test_a_stager_that_lost_its_partition_writes_nothing(world: World) -> None:
+    """After another claim the old owner's batch is fenced out, however late it comes."""
+    zombie = await world.writer()
+    await zombie.commit(touchpoint("a"))
+    heir = await world.writer()
+
+    with pytest.raises(FencedOut):
+        await zombie.commit(touchpoint("lost"))
+    assert heir.stands.next_offset == 1
+    await heir.commit(touchpoint("b"))
+    with pytest.raises(FencedOut):
+        await zombie.commit(touchpoint("lost"))
+    assert await world.count("touchpoints") == 2
+
+
+async def test_a_batch_can_not_be_committed_twice(world: World) -> None:
+    """The fence knows the offset too: a repeated commit of the same batch is refused."""
+    writer = await world.writer()
+    batch = read_batch(writer.records([encode(touchpoint("a"))]))
+    await writer.store.commit(batch, {0: writer.stands}, NOW)
+
+    with pytest.raises(FencedOut):
+        await writer.store.commit(batch, {0: writer.stands}, NOW)
+
+
+async def test_a_claim_waits_for_the_open_batch_of_the_old_owner(world: World) -> None:
+    """Claim and batch are ordered by the fence's row: the heir stands behind the batch or fences it."""
+    old = await world.writer()
+    committed, claimed = await asyncio.gather(
+        old.commit(*(touchpoint(str(number)) for number in range(500))),
+        world.writer(),
+        return_exceptions=True,
+    )
+
+    assert isinstance(claimed, Writer)
+    assert claimed.stands.next_offset == (0 if isinstance(committed, FencedOut) else 500)
+
+
+async def test_two_stagers_that_meet_one_new_identity_make_one_customer(world: World) -> None:
+    """Whoever comes second runs again and finds the customer that the first one made."""
+    writers = [await world.writer(partition) for partition in range(4)]
+    for turn in range(10):
+        await asyncio.gather(
+            *(
+                writer.commit(touchpoint(f"{turn}-{writer.partition}", f"user_id:{turn}", day=turn))
+                for writer in writers
+            )
+        )
+
+    assert await world.count("customers") == 10
+    assert await world.differences() == []
+
+
+async def test_stagers_with_overlapping_customers_keep_the_counters_exact(world: World) -> None:
+    """Concurrent batches over the same customers end in the fold of the timelines, without a deadlock."""
+    writers = [await world.writer(partition) for partition in range(4)]
+
+    async def work(writer: Writer) -> None:
+        for turn in range(8):
+            await writer.commit(
+                *(
+                    touchpoint(
+                        f"{writer.partition}-{turn}-{number}",
+                        f"user_id:{(number * 7 + writer.partition) % 20}",
+                        day=(turn * 13 + number * 5) % 40,
+                    )
+                    for number in range(25)
+                )
+            )
+
+    await asyncio.gather(*(work(writer) for writer in writers))
+
+    assert await world.count("touchpoints") == 4 * 8 * 25
+    assert await world.differences() == []
+
+
+async def test_a_late_touchpoint_supersedes_instead_of_erasing(world: World) -> None:
+    """A refold keeps the transitions that no longer stand, with the time at which that was learnt."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("late-second", day=10))
+    await writer.commit(touchpoint("first", day=0))
+
+    async with connection_of(world.pool) as connection:
+        rows = await connection.fetch(
+            "SELECT seq, revision, to_stage, superseded_at FROM stage_transitions "
+            "WHERE journey_key = 'purchase-lifecycle' ORDER BY revision, seq"
+        )
+    assert [tuple(row) for row in rows] == [
+        (0, 0, "first", NOW),
+        (0, 1, "first", None),
+        (1, 1, "repeat", None),
+    ]
+    assert await world.differences() == []
+
+
+async def test_the_sweeper_applies_what_is_due_and_nothing_else(world: World) -> None:
+    """Time moves a state at its due time, once, and leaves the others."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("a"), touchpoint("b", "user_id:2", day=100))
+    clock = ManualClock(NOW + timedelta(days=60))
+    await world.sweep(clock)
+
+    async with connection_of(world.pool) as connection:
+        rows = await connection.fetch(
+            "SELECT at FROM stage_transitions WHERE to_stage = 'dormant' AND superseded_at IS NULL"
+        )
+    assert [row["at"] for row in rows] == [EPOCH + timedelta(days=180)]
+    assert await world.differences(clock.now()) == []
+
+
+async def test_the_sweeper_leaves_a_state_alone_that_has_just_been_written(world: World) -> None:
+    """While history streams in, time waits for the next touchpoint."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("a", day=-400))
+    clock = ManualClock(NOW + SETTLE - timedelta(microseconds=1))
+    await world.sweep(clock)
+    before = await world.count("stage_transitions WHERE to_stage = 'dormant'")
+    clock.advance(0.000001)
+    await world.sweep(clock)
+
+    assert (before, await world.count("stage_transitions WHERE to_stage = 'dormant'")) == (0, 1)
+
+
+async def test_a_definition_that_comes_later_stages_those_who_were_there_before(world: World) -> None:
+    """Whether a customer is met by the backfill or by a new touchpoint first, the whole timeline counts."""
+    early = World(world.pool, [])
+    writer = await early.writer()
+    await writer.commit(*(touchpoint(str(n), f"user_id:{n % 7}", day=n) for n in range(30)))
+    clock = ManualClock(NOW)
+    async with connection_of(world.pool) as connection:
+        await register(connection, [one.definition for one in world.journeys], NOW)
+    heir = await world.writer()
+    await heir.commit(touchpoint("new", "user_id:3", day=31), touchpoint("other", "user_id:99", day=31))
+    backfill = Backfill(world.pool, world.journeys, 5, clock)
+    while pending := await backfill.pending():
+        reached = await backfill.page(pending[0])
+        while reached is not None:
+            reached = await backfill.page(pending[0], reached)
+
+    assert await world.differences() == []
+    assert await world.count("journey_states") == 8 * len(world.journeys)
+
+
+async def test_a_definition_can_not_change_under_its_version(world: World) -> None:
+    """States of two texts would mix: a changed text needs a higher version."""
+    definition = world.journeys[0].definition
+    changed = dataclasses.replace(definition, hash="another")
+    async with connection_of(world.pool) as connection:
+        await register(connection, [definition], NOW)
+        with pytest.raises(ConfigError, match="raise it"):
+            await register(connection, [changed], NOW)
+
+
+_events = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.integers(0, 60),
+        st.sampled_from(["order_completed", "product_viewed", "offer_declined", "call_ended"]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(events=_events, data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_order_duplication_batching_and_sweeping_ends_in_the_fold(
+    world: World, events: list[tuple[int, int, str]], data: st.DataObject
+) -> None:
+    """Through the real store too: whatever came when, states, histories and counters are the fold's."""
+    async with connection_of(world.pool) as connection:
+        await connection.execute(
+            "TRUNCATE customers, identities, touchpoints, touchpoint_ids, journey_states, "
+            "stage_transitions, stage_counts, stage_flows, stager_offsets"
+        )
+    sent = [
+        touchpoint(str(number), f"user_id:{who}", day=day * 5, type_=type_)
+        for number, (who, day, type_) in enumerate(events)
+    ]
+    arriving = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=5))))
+    writer = await world.writer()
+    clock = ManualClock(NOW + SETTLE)
+    while arriving:
+        size = data.draw(st.integers(1, 10))
+        await writer.commit(*arriving[:size])
+        arriving = arriving[size:]
+        if data.draw(st.booleans()):
+            await world.sweep(clock)
+    clock.advance(86_400 * 300)
+    await world.sweep(clock)
+
+    assert await world.count("touchpoints") == len(sent)
+    assert await world.differences(clock.now()) == []

@@ -1,0 +1,121 @@
+"""The oracle of the store: recomputes everything from the timelines and names what differs.
+
+It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
+of each customer's timeline gives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.store.engine import Connection
+
+_TIMELINES = "SELECT customer_id, occurred_at, id, type, channel FROM touchpoints ORDER BY 1, 2, 3"
+_STATES = "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1"
+_HISTORIES = """
+SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+FROM stage_transitions WHERE journey_key = $1 AND superseded_at IS NULL ORDER BY customer_id, seq
+"""
+_COUNTS = """
+SELECT stage, paused, sum(count)::bigint AS count FROM stage_counts
+WHERE journey_key = $1 GROUP BY stage, paused
+"""
+_FLOWS = """
+SELECT hour, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
+WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5
+"""
+_DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
+_UNMATCHED = """
+SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
+WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
+"""
+
+
+async def differences(
+    connection: Connection, journeys: Sequence[Journey], now: datetime | None = None
+) -> list[str]:
+    """What in the store isn't the fold of its timelines; empty: all is well.
+
+    With `now` all timers due by then must have been applied; without it each state is compared as far in
+    time as it has come.
+    """
+    found: list[str] = []
+    doubled = await connection.fetch(_DOUBLED)
+    if doubled:
+        found.append(f"{len(doubled)} touchpoints are on more than one place of a timeline")
+    if unmatched := await connection.fetchval(_UNMATCHED):
+        found.append(f"{unmatched} ids and touchpoints don't match")
+    timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    for row in await connection.fetch(_TIMELINES):
+        timelines[row["customer_id"]].append(Touch(*list(row)[1:]))
+    for journey in journeys:
+        found += await _journey_differences(connection, journey, timelines, now)
+    return found
+
+
+async def _journey_differences(
+    connection: Connection,
+    journey: Journey,
+    timelines: dict[UUID, list[Touch]],
+    now: datetime | None,
+) -> list[str]:
+    key = journey.definition.key
+    found: list[str] = []
+    states = {row["customer_id"]: row for row in await connection.fetch(_STATES, key)}
+    histories: dict[UUID, list[Transition]] = defaultdict(list)
+    for row in await connection.fetch(_HISTORIES, key):
+        histories[row["customer_id"]].append(Transition(*list(row)[1:]))
+    counts: Counter[Any] = Counter()
+    flows: Counter[Any] = Counter()
+    for customer_id, timeline in timelines.items():
+        touches = [touch for touch in timeline if journey.concerns(touch.type)]
+        if not touches:
+            continue
+        if customer_id not in states:
+            found.append(f"{key}: customer {customer_id} has no state")
+            continue
+        row = states.pop(customer_id)
+        stored = msgspec.msgpack.decode(row["state"], type=State)
+        state, history = fold(journey, touches, now or stored.at)
+        if stored != state or (row["stage"], row["paused"]) != (state.place, state.paused):
+            found.append(f"{key}: customer {customer_id} is {stored}, the fold says {state}")
+        if histories.pop(customer_id, []) != history:
+            found.append(f"{key}: customer {customer_id} has another history than the fold's")
+        counts[state.place, state.paused] += state.place is not None
+        flows.update(_flow(one) for one in history)
+    if states or histories:
+        found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
+    stored_counts = {
+        (row["stage"], row["paused"]): row["count"] for row in await connection.fetch(_COUNTS, key)
+    }
+    found += _counter_differences(f"{key}: count of", counts, stored_counts)
+    stored_flows = {tuple(row)[:-1]: row["count"] for row in await connection.fetch(_FLOWS, key)}
+    found += _counter_differences(f"{key}: flow", flows, stored_flows)
+    return found
+
+
+def _flow(transition: Transition) -> tuple[datetime, str, bool, str, bool]:
+    hour = transition.at.replace(minute=0, second=0, microsecond=0)
+    return (
+        hour,
+        transition.from_place or "",
+        transition.from_paused,
+        transition.to_place,
+        transition.to_paused,
+    )
+
+
+def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, int]) -> list[str]:
+    keys = {key for key, count in expected.items() if count} | {key for key, count in stored.items() if count}
+    return [
+        f"{what} {key} is {stored.get(key, 0)}, the histories say {expected[key]}"
+        for key in keys
+        if stored.get(key, 0) != expected[key]
+    ]

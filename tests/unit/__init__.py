@@ -1,0 +1,1 @@
+"""Pure logic, alone: no adapter, no I/O."""
