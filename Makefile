@@ -44,7 +44,7 @@ bench: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Measure against the 
 	$(BIN)/python -m tests.bench $(PART)
 
 lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform
-	$(call compile,run)
+	$(call compile,run,)
 	$(call compile,test,-c requirements/run.txt)
 
 clean: ## Remove everything that make has made

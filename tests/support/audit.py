@@ -1,19 +1,27 @@
 """The oracle of the store: recomputes everything from the timelines and names what differs.
 
+`python -m tests.support.audit DATABASE_URL [JOURNEYS_DIR]` prints the differences, one a line, and ends
+with 1 if there are any.
+
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
 of each customer's timeline gives.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
+from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, State, Touch, Transition, fold
 from shared.store.engine import Connection
 
@@ -119,3 +127,20 @@ def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, in
         for key in keys
         if stored.get(key, 0) != expected[key]
     ]
+
+
+async def _audit(database_url: str, journeys_dir: Path | None) -> list[str]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        journeys = [Journey(definition) for definition in load_definitions(journeys_dir)]
+        # One snapshot, so that a stager at work can't come between two of the questions.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return await differences(connection, journeys)
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    found = asyncio.run(_audit(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None))
+    print("\n".join(found))
+    sys.exit(1 if found else 0)

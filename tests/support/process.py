@@ -57,6 +57,11 @@ class RejseProcess:
         return self._started().pid
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """The whole environment that it sees."""
+        return self._env
+
+    @property
     def running(self) -> bool:
         """Whether it lives; true when paused too."""
         return self._child is not None and self._child.running

@@ -1,0 +1,1 @@
+"""Measurements against named baselines; run by `make bench`, never collected by pytest."""

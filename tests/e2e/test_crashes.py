@@ -1,0 +1,120 @@
+"""Nothing lost, nothing twice: processes die by SIGKILL under a running load.
+
+Every touchpoint that got a 2xx must be on its customer's timeline exactly once, the states must be the fold
+of the timelines, and the counters must equal the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.eventually import eventually
+from tests.support.installation import Installation
+from tests.support.ports import free_port
+from tests.support.workload import Workload, broken_promises
+
+
+@pytest.fixture
+def production(tmp_path: Path, database_url: str) -> Iterator[Installation]:
+    """Ingest and api on a broker and a database of the test's own; the stagers are the test's."""
+    home = tmp_path / "broker"
+    home.mkdir()
+    with Broker(home) as broker:
+        env = {"REJSE_KAFKA_BOOTSTRAP": broker.bootstrap, "REJSE_DATABASE_URL": database_url}
+        with Installation(tmp_path, env) as rejse:
+            rejse.make_keys()
+            rejse.start("api")
+            yield rejse
+
+
+def check(rejse: Installation, load: Workload) -> None:
+    """The promises, once everything that was taken has been staged."""
+    eventually(rejse.stored, 60, until=lambda number: number >= load.total_acked())
+    eventually(lambda: broken_promises(rejse, load), 60, until=lambda found: found == [])
+    assert rejse.audit() == ""
+
+
+def test_killing_ingest_under_load_loses_and_doubles_nothing(production: Installation) -> None:
+    """Ingest is killed five times while it answers; what it took is staged, once."""
+    ingest = production.start("ingest")
+    production.start("stager")
+    with Workload(production) as load:
+        for kill in range(1, 6):
+            eventually(load.total_acked, 60, until=(kill * 400).__le__)
+            ingest.kill()
+            ingest.start(60)
+        eventually(load.total_acked, 60, until=lambda number: number >= 2_500)
+
+    assert load.answers["202"] > 0
+    assert load.answers.total() > load.answers["202"], "no request met a dead ingest"
+    check(production, load)
+
+
+@pytest.mark.parametrize(
+    "point", ["stager.begin", "stager.fenced", "stager.filed", "stager.before_commit", "stager.after_commit"]
+)
+def test_a_stager_that_dies_in_a_batch_is_taken_over(production: Installation, point: str) -> None:
+    """A stager dies by its own hand in the middle of a batch while a second one is at work: the second takes
+    the partitions over, and no record is lost or doubled."""
+    production.start("ingest")
+    dying = production.start("stager", REJSE_FAILPOINTS=f"{point}:kill:5")
+    second = production.start("stager", REJSE_STAGER_PORT=str(free_port()))
+    with Workload(production) as load:
+        assert dying.wait(60) == -9
+        reached = load.total_acked()
+        eventually(load.total_acked, 60, until=lambda number: number >= reached + 500)
+
+    assert second.running
+    check(production, load)
+
+
+def test_a_frozen_stager_that_wakes_up_writes_nothing_twice(production: Installation) -> None:
+    """A stager freezes in an open batch for longer than the group's patience; the second one goes on, and
+    the zombie's batch is refused when it wakes."""
+    production.start("ingest")
+    zombie = production.start("stager", REJSE_FAILPOINTS="stager.filed:stop:5")
+    with Workload(production, threads=2) as load:
+        eventually(load.total_acked, 60, until=lambda number: number >= 500)
+        production.start("stager", REJSE_STAGER_PORT=str(free_port()))
+        stored = production.stored()
+        eventually(production.stored, 60, until=lambda number: number >= stored + 1_000)
+        zombie.resume()
+        woken = production.stored()
+        eventually(production.stored, 60, until=lambda number: number >= woken + 500)
+
+    check(production, load)
+
+
+def test_killing_the_whole_of_rejse_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """`rejse run` on the embedded parts, killed with everything that it started, and started again."""
+    with Installation(tmp_path) as rejse:
+        run = rejse.start("run")
+        rejse.read_keys()
+        with Workload(rejse) as load:
+            for kill in range(1, 4):
+                eventually(load.total_acked, 60, until=(kill * 400).__le__)
+                run.close()
+                run.start(60)
+            eventually(load.total_acked, 60, until=lambda number: number >= 1_500)
+
+        assert load.answers.total() > load.answers["202"], "no request met a dead Rejse"
+        check(rejse, load)
+
+
+def test_killing_only_the_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The children of a killed `rejse run` end by themselves, and the next start takes everything over."""
+    with Installation(tmp_path) as rejse:
+        run = rejse.start("run")
+        rejse.read_keys()
+        with Workload(rejse) as load:
+            eventually(load.total_acked, 60, until=lambda number: number >= 400)
+            run.kill()
+            run.start(60)
+            taken = load.total_acked()
+            eventually(load.total_acked, 60, until=lambda number: number >= taken + 400)
+
+        check(rejse, load)
