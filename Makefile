@@ -19,7 +19,7 @@ STAMPS := $(VENV)/.stamps
 KAFKA := .cache/kafka
 TESTS_OF_THE_TREE := $(wildcard tests/architecture tests/deploy)
 
-.PHONY: help run test check check-deploy bench lock clean java
+.PHONY: help run test check check-deploy bench lock clean java promtool
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,7 @@ help: ## Show this list
 run: $(STAMPS)/project ## Run all of Rejse on this machine (ARGS="..." are passed on to `rejse run`)
 	@exec $(BIN)/rejse run $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
+test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp promtool ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
 	$(BIN)/pytest $(ARGS)
 
 check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
@@ -37,7 +37,7 @@ check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
 	$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory check-deploy
 
-check-deploy: $(STAMPS)/test
+check-deploy: $(STAMPS)/test java $(KAFKA)/stamp promtool
 	$(if $(TESTS_OF_THE_TREE),$(BIN)/pytest -q $(TESTS_OF_THE_TREE))
 
 bench: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
@@ -79,6 +79,9 @@ $(STAMPS)/data: requirements/data.txt $(STAMPS)/test
 
 java:
 	@deploy/kafka/provide java
+
+promtool:
+	@deploy/prometheus/provide .cache/prometheus
 
 $(KAFKA)/stamp: deploy/kafka/pom.xml
 	@deploy/kafka/provide java mvn

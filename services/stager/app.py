@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from uuid import UUID
@@ -56,7 +57,7 @@ async def serve(
     journeys = [Journey(definition) for definition in definitions]
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    shard = os.getpid() % COUNTER_SHARDS
+    shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
     async with AsyncExitStack() as parts:
         pool = await open_pool(database_url, connections_max=_CONNECTIONS_MAX, service="stager")
         parts.callback(pool.terminate)

@@ -54,6 +54,9 @@ class Partitions:
         if assignment.generation != self._generation:
             self._forget((self._held.keys() | self._halted.keys()) - assignment.partitions)
             self._lost_at_s.clear()
+            # A rebalance silences what it leaves with us too.
+            for partition, stands in self._held.items():
+                self._reader.start(partition, stands.next_offset)
         for partition in sorted(assignment.partitions - self._held.keys() - self._halted.keys()):
             if self._may_claim(partition):
                 await self._claim(partition)

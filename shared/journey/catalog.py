@@ -16,7 +16,7 @@ def load_definitions(journeys_dir: Path | None) -> tuple[Definition, ...]:
     Raises:
         ConfigError: lists every error of every file, or says that the folder is not there.
     """
-    built_in = [(file.name, file.read_text("utf-8")) for file in files("shared.journey.models").iterdir()]
+    built_in = _read_built_in()
     own = _read_folder(journeys_dir) if journeys_dir is not None else []
     problems: list[str] = []
     found: dict[str, Definition] = {}
@@ -28,6 +28,12 @@ def load_definitions(journeys_dir: Path | None) -> tuple[Definition, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
+def _read_built_in() -> list[tuple[str, str]]:
+    # Beside the definitions lie what makes their folder a package, and its compiled form.
+    found = (file for file in files("shared.journey.models").iterdir() if file.name.endswith(".yaml"))
+    return [(file.name, file.read_text("utf-8")) for file in found]
+
+
 def _read_folder(folder: Path) -> list[tuple[str, str]]:
     if not folder.is_dir():
         raise ConfigError(f"REJSE_JOURNEYS_DIR: {folder} is no folder")
@@ -37,8 +43,6 @@ def _read_folder(folder: Path) -> list[tuple[str, str]]:
 def _unique(texts: list[tuple[str, str]], problems: list[str]) -> list[Definition]:
     found: dict[str, Definition] = {}
     for name, text in texts:
-        if not name.endswith(".yaml"):
-            continue
         try:
             definition = parse(text, name)
         except ConfigError as error:

@@ -81,7 +81,14 @@ def test_the_builder_is_given_all_that_is_copied_and_nothing_of_this_machine() -
     """Every source is there and not ignored; caches, environments, secrets and tests stay out."""
     for source, _ in copied():
         assert list(files(source)), f"{source} is missing or ignored"
-    for path in (".env", ".venv/bin/python", ".cache/x", ".git/config", "tests/x.py", "services/__pycache__/x.pyc"):
+    for path in (
+        ".env",
+        ".venv/bin/python",
+        ".cache/x",
+        ".git/config",
+        "tests/x.py",
+        "services/__pycache__/x.pyc",
+    ):
         assert not in_context(path), path
 
 

@@ -51,7 +51,7 @@ async def test_a_first_record_is_kept_once_the_port_is_open(bootstrap: str) -> N
 
 
 def _moved(environment: Mapping[str, str], ports: Mapping[str, str], data: Path) -> dict[str, str]:
-    """The environment on other ports, with an address that resolves here in the place of the broker's name."""
+    """The environment on other ports, with an address that resolves here instead of the broker's name."""
     moved = dict(environment)
     for name in ("KAFKA_LISTENERS", "KAFKA_ADVERTISED_LISTENERS", "KAFKA_CONTROLLER_QUORUM_VOTERS"):
         value = environment[name].replace("kafka:", "127.0.0.1:").replace("://:", "://127.0.0.1:")
