@@ -59,6 +59,7 @@ async def serve(
     owner = f"{socket.gethostname()}:{os.getpid()}"
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
     async with AsyncExitStack() as parts:
+        parts.callback(listener.close)
         pool = await open_pool(database_url, connections_max=_CONNECTIONS_MAX, service="stager")
         parts.callback(pool.terminate)
         await _prepare_store(pool, definitions, stop, clock)

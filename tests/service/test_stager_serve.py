@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from services.stager.app import serve
+from services.stager.loop import TooManyDeadLetters
 from services.stager.settings import Settings
 from shared.clock import SystemClock
 from shared.codec import encode
@@ -45,20 +46,14 @@ def record(number: int, day: float = 0) -> NewRecord:
 
 
 @pytest.fixture(params=["local", "kafka"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Settings:
+def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Settings]:
     environ = {"REJSE_DATA_DIR": str(tmp_path), "REJSE_DATABASE_URL": database_url, "REJSE_STAGER_PORT": "0"}
-    if request.param == "kafka":
-        broker = Broker(tmp_path_of(request, tmp_path))
-        broker.start()
-        request.addfinalizer(broker.close)
-        environ["REJSE_KAFKA_BOOTSTRAP"] = broker.bootstrap
-    return load(Settings, environ)
-
-
-def tmp_path_of(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    home = tmp_path / "broker"
-    home.mkdir()
-    return home
+    with ExitStack() as parts:
+        if request.param == "kafka":
+            home = tmp_path / "broker"
+            home.mkdir()
+            environ["REJSE_KAFKA_BOOTSTRAP"] = parts.enter_context(Broker(home)).bootstrap
+        yield load(Settings, environ)
 
 
 @pytest.fixture
@@ -90,11 +85,7 @@ def serving(settings: Settings) -> Serving:
 
 
 async def staged(database_url: str) -> int:
-    connection = await asyncpg.connect(database_url)
-    try:
-        return int(await connection.fetchval("SELECT count(*) FROM touchpoints"))
-    finally:
-        await connection.close()
+    return await count(database_url, "SELECT count(*) FROM touchpoints")
 
 
 async def audit(database_url: str) -> list[str]:
@@ -113,7 +104,7 @@ async def test_what_is_appended_is_staged_once_across_restarts(
         records = [record(turn * 40 + number, day=turn) for number in range(40)]
         assert set(await writer.append(records, 10)) == {Outcome.KEPT}
         async with serving():
-            await eventually_async(lambda: staged(database_url), 30, until=lambda n, t=turn: n == (t + 1) * 40)
+            await eventually_async(lambda: staged(database_url), 30, until=((turn + 1) * 40).__eq__)
 
     assert await audit(database_url) == []
 
@@ -128,3 +119,89 @@ async def test_several_stagers_of_a_group_stage_everything_once(
         await eventually_async(lambda: staged(database_url), 40, until=lambda n: n == 300)
 
     assert await audit(database_url) == []
+
+
+async def test_a_record_that_can_not_be_processed_never_blocks_its_partition(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str
+) -> None:
+    """Bad bytes, and what PostgreSQL refuses, are set aside one by one; everything else is staged."""
+    nul = encode(
+        Touchpoint(
+            id="nul",
+            type="order_completed",
+            channel="phone",
+            occurred_at=EPOCH,
+            received_at=EPOCH,
+            source="desk",
+            identities=("user_id:\0",),
+        )
+    )
+    poison = [NewRecord(b"0", b"not json"), NewRecord(b"1", nul), NewRecord(b"2", b"")]
+    records = [record(number) for number in range(30)]
+    for index, bad in zip((4, 11, 25), poison, strict=True):
+        records.insert(index, bad)
+    await writer.append(records, 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(30).__eq__)
+        await eventually_async(lambda: dead_letters(database_url), 30, until=(3).__eq__)
+        await writer.append([record(99, day=1)], 10)
+        await eventually_async(lambda: staged(database_url), 30, until=(31).__eq__)
+
+    assert await audit(database_url) == []
+
+
+async def test_too_many_dead_letters_stop_the_stager(
+    settings: Settings, writer: EventWriter, serving: Serving
+) -> None:
+    """When more than one record in a hundred can't be processed, the fault is ours: no more is buried."""
+    await writer.append([NewRecord(b"0", b"not json")] * 20, 10)
+    with pytest.raises(ExceptionGroup) as ended:
+        async with serving() as task:
+            await asyncio.wait([task], timeout=30)
+
+    assert ended.group_contains(TooManyDeadLetters)
+
+
+@pytest.mark.expects_error("partition_halted")
+@pytest.mark.parametrize(
+    "damage", ["next_offset = next_offset + 1000", "tail_crc = tail_crc + 1"], ids=["shorter", "another"]
+)
+async def test_a_log_that_is_not_the_one_we_know_halts_its_partition(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str, damage: str
+) -> None:
+    """A log that ends before the stored offset, or holds another record before it, is never staged from."""
+    await writer.append([record(number) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+    await execute(database_url, f"UPDATE stager_offsets SET {damage}")
+    await writer.append([record(number + 100) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: claims(database_url), 30, until=(2).__le__)
+        await writer.append([record(number + 200) for number in range(40)], 10)
+
+    assert await staged(database_url) == 40
+
+
+async def dead_letters(database_url: str) -> int:
+    return await count(database_url, "SELECT count(*) FROM dead_letters")
+
+
+async def claims(database_url: str) -> int:
+    """How often the least claimed partition was claimed."""
+    return await count(database_url, "SELECT coalesce(min(epoch), 0) FROM stager_offsets")
+
+
+async def count(database_url: str, query: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
+
+
+async def execute(database_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

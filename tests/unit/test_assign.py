@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -63,7 +64,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[Touch], list[list[Touch]]]:
     arriving = draw(st.permutations(timeline + repeated))
     cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=4)))
     edges = [0, *cuts, len(arriving)]
-    return timeline, [arriving[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return timeline, [arriving[a:b] for a, b in pairwise(edges)]
 
 
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda one: one.definition.key)
