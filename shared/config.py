@@ -127,7 +127,7 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             problems.append(f"{variable.env} {error}")
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError("\n".join(problems))
     return cls(**values)
 
 

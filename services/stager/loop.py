@@ -211,7 +211,7 @@ class Loop:
         self._metrics.gauge("rejse_stager_partitions_halted").set(len(self._partitions.halted))
         lag = self._metrics.gauge("rejse_stager_lag_records")
         lag.clear()
-        for partition, claimed in held.items():
-            bounds = await self._reader.bounds(partition)
-            lag.labels(str(partition)).set(max(0, bounds.end - claimed.next_offset))
+        for partition, end in (await self._reader.ends()).items():
+            if partition in held:
+                lag.labels(str(partition)).set(max(0, end - held[partition].next_offset))
         await self._reader.hint({partition: claimed.next_offset for partition, claimed in held.items()})

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.stager.store import BatchStore, Claimed
 from shared.clock import Clock
-from shared.errors import LogReplaced
-from shared.eventlog.port import EventReader
+from shared.eventlog.port import Bounds, EventReader, Record
 from shared.logs import fields
 
 log = logging.getLogger("rejse.stager")
@@ -57,9 +56,9 @@ class Partitions:
             # A rebalance silences what it leaves with us too.
             for partition, stands in self._held.items():
                 self._reader.start(partition, stands.next_offset)
-        for partition in sorted(assignment.partitions - self._held.keys() - self._halted.keys()):
-            if self._may_claim(partition):
-                await self._claim(partition)
+        missing = assignment.partitions - self._held.keys() - self._halted.keys()
+        if claimable := [partition for partition in sorted(missing) if self._may_claim(partition)]:
+            await self._claim(claimable)
         self._generation = assignment.generation
 
     def moved(self, next_offsets: Mapping[int, int]) -> None:
@@ -99,30 +98,42 @@ class Partitions:
             self._halted.pop(partition, None)
             self._reader.stop(partition)
 
-    async def _claim(self, partition: int) -> None:
-        bounds = await self._reader.bounds(partition)
-        claimed = await self._store.claim(partition, bounds.begin)
-        try:
-            if not bounds.begin <= claimed.next_offset <= bounds.end:
-                raise LogReplaced(
-                    f"the log holds {bounds.begin} to {bounds.end}, the store stands at {claimed.next_offset}"
-                )
-            await self._check_tail(partition, claimed, bounds.begin)
-        except LogReplaced as error:
-            self._halted[partition] = str(error)
-            log.error("partition_halted", extra=fields(partition=partition, reason=str(error)))
-            return
-        self._held[partition] = claimed
+    async def _claim(self, partitions: Sequence[int]) -> None:
+        bounds = await self._reader.bounds(partitions)
+        claimed = {
+            partition: await self._store.claim(partition, bounds[partition].begin) for partition in partitions
+        }
+        tails = await self._reader.read_each(
+            {
+                partition: stands.next_offset - 1
+                for partition, stands in claimed.items()
+                if stands.next_offset > bounds[partition].begin
+            }
+        )
+        for partition, stands in claimed.items():
+            wrong = _another_log(stands, bounds[partition], tails.get(partition))
+            if wrong is None:
+                self._begin(partition, stands)
+            else:
+                self._halted[partition] = wrong
+                log.error("partition_halted", extra=fields(partition=partition, reason=wrong))
+
+    def _begin(self, partition: int, stands: Claimed) -> None:
+        self._held[partition] = stands
         self._lost_at_s.pop(partition, None)
-        self._reader.start(partition, claimed.next_offset)
+        self._reader.start(partition, stands.next_offset)
         log.info(
             "partition_claimed",
-            extra=fields(partition=partition, epoch=claimed.epoch, next_offset=claimed.next_offset),
+            extra=fields(partition=partition, epoch=stands.epoch, next_offset=stands.next_offset),
         )
 
-    async def _check_tail(self, partition: int, claimed: Claimed, begin: int) -> None:
-        if claimed.tail_crc is None or claimed.next_offset == begin:
-            return
-        tail = await self._reader.read_one(partition, claimed.next_offset - 1)
-        if tail is None or zlib.crc32(tail.value) != claimed.tail_crc:
-            raise LogReplaced(f"another record stands at {claimed.next_offset - 1}")
+
+def _another_log(stands: Claimed, bounds: Bounds, tail: Record | None) -> str | None:
+    """Why the log can't be the one that the store knows, or None if it can."""
+    if not bounds.begin <= stands.next_offset <= bounds.end:
+        return f"the log holds {bounds.begin} to {bounds.end}, the store stands at {stands.next_offset}"
+    if stands.tail_crc is None or stands.next_offset == bounds.begin:
+        return None
+    if tail is None or zlib.crc32(tail.value) != stands.tail_crc:
+        return f"another record stands at {stands.next_offset - 1}"
+    return None

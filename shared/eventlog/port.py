@@ -7,12 +7,10 @@ it is given, and what it commits here is a hint for tools that show lag.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
-
-import msgspec
 
 import msgspec
 
@@ -97,17 +95,21 @@ class EventReader(Protocol):
         """The current assignment; never blocks. A partition is silent until `start` names its offset."""
         ...
 
-    async def bounds(self, partition: int) -> Bounds:
-        """The bounds of an assigned partition.
+    async def bounds(self, partitions: Collection[int]) -> Mapping[int, Bounds]:
+        """The bounds of assigned partitions.
 
         Raises:
             Transient: the log is away.
         """
         ...
 
-    async def read_one(self, partition: int, offset: int) -> Record | None:
-        """The record at an offset of an assigned partition that has not been started, or None if the
-        log has none there.
+    async def ends(self) -> Mapping[int, int]:
+        """The ends of the started partitions as far as this reader has heard; cheap, for showing lag."""
+        ...
+
+    async def read_each(self, offsets: Mapping[int, int]) -> Mapping[int, Record]:
+        """The record at an offset of each of some assigned partitions that have not been started; a
+        partition whose log has no record there is left out.
 
         Raises:
             Transient: the log is away.

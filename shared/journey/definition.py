@@ -14,13 +14,11 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 
-import yaml
-
+from shared import strict_yaml
 from shared.errors import ConfigError
 from shared.touchpoint import CHANNELS
 
 LANGUAGES = ("en", "da", "sv")
-BYTES_MAX = 256 * 1024
 COUNT_MAX = 1_000
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -124,54 +122,11 @@ def parse(text: str, name: str) -> Definition:
         ConfigError: lists every error of the text, each with its place.
     """
     problems: list[str] = []
-    data = _load(text, problems)
+    data = strict_yaml.load(text, problems)
     definition = _Reader(problems).definition(data, text) if not problems else None
     if problems or definition is None:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
     return definition
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, stricter: no aliases, which can make a small file huge; no repeated keys; and the
-    booleans of YAML 1.2 alone (section 10.3.2), so that `on` and `no` are words."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way to say it)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"repeats the key {key.value!r}", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _load(text: str, problems: list[str]) -> Any:
-    if len(text.encode()) > BYTES_MAX:
-        problems.append(f"is larger than {BYTES_MAX} bytes")
-        return None
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        problems.append(f"{line}{error.problem}")
-    except (yaml.YAMLError, RecursionError) as error:
-        problems.append(f"is no YAML ({type(error).__name__})")
-    return None
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
 
 
 class _Reader:

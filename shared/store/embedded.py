@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ START_TIMEOUT_S = 120.0
 """Bounds recovery after a crash, too."""
 
 _RETRY_S = 0.5
+_SOCKET_PATH_MAX = 104
+"""What the strictest system allows."""
+
 _HANDLES = ".handle_pids.json"
 
 
@@ -48,14 +52,16 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
     runtime_dir = data_dir / "run"
     runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The wheel reads, as it is imported, where its lock goes, and warns on a machine without a session.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime_dir))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(_room_for_sockets(data_dir)))
     with _alone(runtime_dir / "postgres.lock"):
         server = _start(data_dir / "postgres")
     try:
         socket_dir = server.get_postmaster_info().socket_dir
         yield f"postgresql://postgres@/postgres?host={quote(str(socket_dir))}"
     finally:
-        server.cleanup()
+        # One that is gone already has nothing to be stopped.
+        with contextlib.suppress(psutil.Error):
+            server.cleanup()
 
 
 def revive(data_dir: Path) -> bool:
@@ -72,6 +78,17 @@ def revive(data_dir: Path) -> bool:
     with _alone(data_dir / "run" / "postgres.lock"):
         _start(data_dir / "postgres")
     return True
+
+
+def _room_for_sockets(data_dir: Path) -> Path:
+    """A folder of ours; a short one where the data folder's own path is too long for a socket's name."""
+    if len(str(data_dir / "postgres" / ".s.PGSQL.5432")) < _SOCKET_PATH_MAX:
+        return data_dir / "run"
+    folder = Path(tempfile.gettempdir()) / f"rejse-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ConfigError(f"{folder} belongs to somebody else; set REJSE_DATA_DIR to a shorter path")
+    return folder
 
 
 @contextlib.contextmanager
@@ -146,6 +163,7 @@ def _is_running(folder: Path) -> bool:
     """Whether the process that the folder's lock file names is a PostgreSQL."""
     try:
         pid = int((folder / "postmaster.pid").read_text().split()[0])
-        return "postgres" in psutil.Process(pid).name()
+        process = psutil.Process(pid)
+        return "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, psutil.Error, ValueError, IndexError):
         return False

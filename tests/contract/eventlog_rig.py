@@ -50,7 +50,7 @@ class LogUnderTest:
         """A new reader with every partition started at the log's begin."""
         reader = await self.reader()
         for partition in range(PARTITIONS):
-            reader.start(partition, (await reader.bounds(partition)).begin)
+            reader.start(partition, (await reader.bounds([partition]))[partition].begin)
         return reader
 
 

@@ -269,22 +269,45 @@ async def test_a_poll_gives_no_more_than_asked_for(log: LogUnderTest) -> None:
 async def test_bounds_follow_what_is_appended(log: LogUnderTest) -> None:
     """`begin` is the oldest record's offset and `end` the next one's, by partition."""
     writer, reader = await log.writer(), await log.reader()
-    assert await reader.bounds(2) == Bounds(0, 0)
+    assert (await reader.bounds([2]))[2] == Bounds(0, 0)
 
     await keep(writer, records_of(numbered(4), partition=2))
 
-    assert await reader.bounds(2) == Bounds(0, 4)
-    assert await reader.bounds(0) == Bounds(0, 0)
+    assert (await reader.bounds([2]))[2] == Bounds(0, 4)
+    assert (await reader.bounds([0]))[0] == Bounds(0, 0)
+
+
+async def test_records_of_several_partitions_can_be_looked_at_at_once(log: LogUnderTest) -> None:
+    """`read_each` gives each partition's record, and leaves out those that have none there."""
+    writer, reader = await log.writer(), await log.reader()
+    for partition in (0, 1):
+        await keep(writer, records_of(numbered(5), partition=partition))
+
+    found = await reader.read_each({0: 4, 1: 2, 2: 0})
+
+    assert {partition: record.value for partition, record in found.items()} == {0: b"4", 1: b"2"}
+    assert not await reader.poll(10, 0.3)
+
+
+async def test_the_ends_of_what_is_read_are_heard(log: LogUnderTest) -> None:
+    """`ends` tells where the log of each started partition ends, once something was read of it."""
+    writer, reader = await log.writer(), await log.reader()
+    await keep(writer, records_of(numbered(5)))
+    assert await reader.ends() == {}
+    reader.start(0, 0)
+    await read(reader, 5)
+
+    assert await reader.ends() == {0: 5}
 
 
 async def test_one_record_can_be_looked_at(log: LogUnderTest) -> None:
-    """`read_one` gives the record at an offset, None where there is none, and starts nothing."""
+    """`read_each` gives the record at an offset, None where there is none, and starts nothing."""
     writer, reader = await log.writer(), await log.reader()
     await keep(writer, records_of(numbered(5)))
     await keep(writer, records_of(numbered(5), partition=1))
     reader.start(1, 0)
 
-    looks = [await reader.read_one(0, offset) for offset in (3, 0, 5, 99)]
+    looks = [(await reader.read_each({0: offset})).get(0) for offset in (3, 0, 5, 99)]
 
     assert [look and (look.partition, look.offset, look.value) for look in looks] == [
         (0, 3, b"3"),
@@ -327,6 +350,26 @@ async def test_closing_again_does_nothing(log: LogUnderTest) -> None:
             await reader.close(CLOSE_S)
 
 
+async def test_appends_in_flight_are_answered_when_the_writer_closes(log: LogUnderTest) -> None:
+    """Closing in the middle of appends answers them all, and what it says is kept is there."""
+    writer = await log.writer()
+    await keep(writer, records_of([b"warm"]))
+    appends = [
+        asyncio.get_running_loop().create_task(writer.append(records_of([b"%d" % number]), READ_S))
+        for number in range(50)
+    ]
+    await asyncio.sleep(0)
+    await writer.close(CLOSE_S)
+
+    async with asyncio.timeout(READ_S / 2):
+        outcomes = [(await append)[0] for append in appends]
+
+    assert set(outcomes) <= {Outcome.KEPT, Outcome.UNKNOWN}
+    reader = await log.started_reader()
+    found = {record.value for record in await read(reader, (await reader.bounds([0]))[0].end)}
+    assert {b"%d" % number for number in range(50) if outcomes[number] is Outcome.KEPT} <= found
+
+
 async def test_nothing_is_left_behind_after_closing(log: LogUnderTest) -> None:
     """No task outlives its writer and reader."""
     before = asyncio.all_tasks()
@@ -355,7 +398,7 @@ async def test_any_split_into_appends_reads_back_the_same(
     writer, reader = await log.writer(), await log.reader()
     wanted: dict[int, list[bytes]] = defaultdict(list)
     for partition in range(PARTITIONS):
-        reader.start(partition, (await reader.bounds(partition)).end)
+        reader.start(partition, (await reader.bounds([partition]))[partition].end)
 
     for call in calls:
         records = [NewRecord(b"key-%d" % key, value) for key, value in call]

@@ -22,7 +22,7 @@ def test_every_error_of_the_driver_has_a_meaning() -> None:
     assert set(MEANING) == CLASSES
 
 
-@pytest.mark.parametrize("kind", sorted(CLASSES, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(CLASSES, key=str))
 def test_an_error_becomes_what_the_table_says(kind: type[Exception]) -> None:
     """Each class is translated to its meaning, and a bug of ours is raised as it is."""
     error = kind()

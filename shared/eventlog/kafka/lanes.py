@@ -45,11 +45,13 @@ class Piece:
         self.indexes = indexes
 
     def settle(self, outcome: Outcome) -> None:
-        """Note what became of all of them."""
-        outcomes = self.call.outcomes
+        """Note what became of all of them; what was sent twice is settled by its first answer."""
+        call = self.call
+        outcomes = call.outcomes
         for index in self.indexes:
-            outcomes[index] = outcome
-        self.call.left -= len(self.indexes)
+            if outcomes[index] is Outcome.UNKNOWN:
+                outcomes[index] = outcome
+                call.left -= 1
 
     def bytes(self) -> int:
         """The size of their keys and values."""

@@ -15,13 +15,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from shared.clock import Clock
+from shared.eventlog.kafka.connections import close_connections
 from shared.eventlog.kafka.lanes import Lanes
 
 _REQUEST_TIMEOUT_MS = 5_000
 _START_TIMEOUT_S = 15.0
-_IN_FLIGHT_GRACE_S = 1.0
-_CLOSE_STEPS = 20
-_CLOSE_STEP_S = 0.05
+_CUT_STEPS = 300
+_CUT_STEP_S = 0.05
+"""Connections that are being made when all others are cut end by their own timeout."""
 
 
 class KafkaProducer:
@@ -84,46 +85,58 @@ class KafkaProducer:
         """For how many seconds batches have waited without one ack; 0 while nothing waits."""
         return self._clock.monotonic_s() - self._waiting_since_s if self._unacked else 0.0
 
-    async def abandon(self) -> None:
-        """End it within about two seconds. What was queued and not sent fails; what is in flight may still
-        be acked meanwhile."""
-        await _end(self._client)
+    async def abandon(self, grace_s: float) -> None:
+        """End it. What is in flight has `grace_s` seconds to be acked; then its connections are cut, and
+        what was not acked fails. Cancelled, it ends at once."""
+        await _end(self._client, grace_s)
 
     def _acked(self, _: asyncio.Future[Any]) -> None:
         self._waiting_since_s = self._clock.monotonic_s()
         self._unacked -= 1
 
 
-async def _end(client: Any) -> None:
+async def _end(client: Any, grace_s: float = 0.0) -> None:
     sender = client._sender.sender_task
-    if sender is not None:
-        await _end_sender(client.client, sender)
-    _fail_queued(client._message_accumulator)
-    await client.client.close()
-    client._closed = True
+    try:
+        if sender is not None:
+            await _end_sender(client.client, sender, grace_s)
+    finally:
+        _fail_queued(client._message_accumulator)
+        client._closed = True
+        await close_connections(client.client)
 
 
-async def _end_sender(connections: Any, sender: asyncio.Task[None]) -> None:
+async def _end_sender(connections: Any, sender: asyncio.Task[None], grace_s: float) -> None:
     """Cancelled, the sender still awaits its requests in flight; these end when their connections do."""
-    sender.cancel()
-    await asyncio.wait([sender], timeout=_IN_FLIGHT_GRACE_S)
-    if sender.done():
-        return
-    await connections.close()
-    for _ in range(_CLOSE_STEPS):
-        # A request that fails now waits for new metadata, which nobody fetches any more.
-        update = connections._md_update_fut
-        if update is not None and not update.done():
-            update.set_result(False)
-        done, _ = await asyncio.wait([sender], timeout=_CLOSE_STEP_S)
-        if done:
-            return
-    sender.cancel()
+    try:
+        sender.cancel()
+        await asyncio.wait([sender], timeout=grace_s)
+        if not sender.done():
+            await close_connections(connections)
+        for _ in range(_CUT_STEPS):
+            if sender.done():
+                return
+            # A request that fails now waits for new metadata, which nobody fetches any more.
+            _release(connections)
+            await asyncio.wait([sender], timeout=_CUT_STEP_S)
+    finally:
+        # The second time it doesn't await them any more.
+        if not sender.done():
+            sender.cancel()
+            await asyncio.wait([sender], timeout=_CUT_STEP_S)
+
+
+def _release(connections: Any) -> None:
+    update = connections._md_update_fut
+    if update is not None and not update.done():
+        update.set_result(False)
 
 
 def _fail_queued(accumulator: Any) -> None:
+    queued = [batch for batches in accumulator._batches.values() for batch in batches]
+    # A batch that was sent before and queued again is taken out of the pending ones when it ends.
+    accumulator._pending_batches.update(batch for batch in queued if batch.retry_count)
     accumulator.fail_all(KafkaError("the producer was abandoned"))
-    for batches in accumulator._batches.values():
-        for batch in batches:
-            if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
-                batch._drain_waiter.exception()
+    for batch in queued:
+        if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
+            batch._drain_waiter.exception()

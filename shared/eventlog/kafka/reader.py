@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,6 +27,7 @@ from aiokafka.errors import (
 from shared.clock import Clock
 from shared.errors import LogReplaced, Transient
 from shared.eventlog.background import Background
+from shared.eventlog.kafka.connections import close_connections
 from shared.eventlog.kafka.errors import translated
 from shared.eventlog.port import Assignment, Bounds, Record
 from shared.lifecycle import Deadline
@@ -99,34 +100,45 @@ class KafkaReader:
     def assignment(self) -> Assignment:
         return self._assignment
 
-    async def bounds(self, partition: int) -> Bounds:
-        place = TopicPartition(self._topic, partition)
+    async def bounds(self, partitions: Collection[int]) -> Mapping[int, Bounds]:
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
-                begin = await self._consumer.beginning_offsets([place])
-                end = await self._consumer.end_offsets([place])
+                begin = await self._consumer.beginning_offsets(places)
+                end = await self._consumer.end_offsets(places)
         except (KafkaError, OSError) as error:
             raise translated(error) from error
-        return Bounds(begin[place], end[place])
+        return {place.partition: Bounds(begin[place], end[place]) for place in places}
 
-    async def read_one(self, partition: int, offset: int) -> Record | None:
-        if partition not in self._assignment.partitions:
-            raise Transient(f"partition {partition} has been taken away")
-        bounds = await self.bounds(partition)
-        if not bounds.begin <= offset < bounds.end:
-            return None
-        place = TopicPartition(self._topic, partition)
+    async def ends(self) -> Mapping[int, int]:
+        heard = {
+            partition: self._consumer.highwater(TopicPartition(self._topic, partition))
+            for partition in self._next
+            if partition in self._assignment.partitions
+        }
+        return {partition: end for partition, end in heard.items() if end is not None}
+
+    async def read_each(self, offsets: Mapping[int, int]) -> Mapping[int, Record]:
+        if not offsets.keys() <= self._assignment.partitions:
+            raise Transient("a partition has been taken away")
+        bounds = await self.bounds(offsets.keys())
+        within = {
+            TopicPartition(self._topic, partition): offset
+            for partition, offset in offsets.items()
+            if bounds[partition].begin <= offset < bounds[partition].end
+        }
         try:
-            self._resume(place, offset)
             async with asyncio.timeout(_CALL_TIMEOUT_S):
-                found = await self._first(place)
+                found = await self._look(within)
         except OffsetOutOfRangeError:
-            return None
+            # What was within the bounds a moment ago has gone since.
+            raise Transient("the log was cut meanwhile") from None
         except (KafkaError, OSError) as error:
             raise translated(error) from error
         finally:
-            self.stop(partition)
-        return _record(found) if found.offset == offset else None
+            for place in within:
+                self.stop(place.partition)
+        return {record.partition: record for record in found if record.offset == offsets[record.partition]}
 
     def start(self, partition: int, offset: int) -> None:
         if partition not in self._assignment.partitions:
@@ -256,13 +268,22 @@ class KafkaReader:
                     f"offset {offset} of partition {place.partition} lies outside the log", place.partition
                 )
 
-    async def _first(self, place: Any) -> Any:
-        while True:
+    async def _look(self, within: Mapping[Any, int]) -> Sequence[Record]:
+        """The first record at or after each place's offset."""
+        for place, offset in within.items():
+            self._resume(place, offset)
+        found: list[Record] = []
+        waiting = set(within)
+        while waiting:
             fetched = await self._consumer.getmany(
-                place, timeout_ms=round(_CALL_TIMEOUT_S * 1000), max_records=1
+                *waiting, timeout_ms=round(_CALL_TIMEOUT_S * 1000), max_records=1
             )
-            if fetched:
-                return fetched[place][0]
+            for place, records in fetched.items():
+                if records:
+                    found.append(_record(records[0]))
+                    waiting.discard(place)
+                    self.stop(place.partition)
+        return found
 
     async def _commit(self, offsets: Mapping[Any, int]) -> None:
         try:
@@ -333,4 +354,4 @@ async def _abandon(consumer: Any) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=_END_S)
-    await consumer._client.close()
+    await close_connections(consumer._client)

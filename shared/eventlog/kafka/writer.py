@@ -35,7 +35,8 @@ _SILENCE_S = 0.5
 """A producer that acked nothing for so long when a deadline passes is replaced."""
 _BACKOFF_S = 0.05
 _BACKOFF_S_MAX = 0.5
-_END_S = 1.0
+_IN_FLIGHT_GRACE_S = 1.0
+"""How long an old producer may take to hear about what it has sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class KafkaWriter:
         self._topic_is_there = False
         self._background = Background()
         self._last_kept_s: float | None = None
+        self._closed = False
         self.replacements = 0
         """How many producers have been thrown away."""
 
@@ -77,17 +79,17 @@ class KafkaWriter:
 
     async def close(self, timeout_s: float) -> None:
         deadline = Deadline(timeout_s, self._clock)
+        self._closed = True
         if self._starting is not None:
             self._starting.cancel()
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _arrived(producer.lanes.all(), max(0.0, deadline.remaining_s() - _END_S))
-            self._background.spawn(producer.abandon(), "kafka-producer-end")
+            await _arrived(producer.lanes.all(), timeout_s / 2)
+            self._background.spawn(producer.abandon(0), "kafka-producer-end")
         await self._background.close(deadline.remaining_s())
 
     async def _append(self, call: Call) -> None:
-        while call.left:
-            producer = await self._started()
+        while call.left and (producer := await self._started()) is not None:
             lanes = producer.lanes.enter(call)
             while call.left and producer is self._producer:
                 for partition, lane in lanes.items():
@@ -95,8 +97,8 @@ class KafkaWriter:
                         await self._send(producer, partition, lane)
                 await _next(lanes.values())
             if call.left:
-                # What is on its way with the old producer may yet be kept; it needn't be sent twice.
-                await _arrived(lanes.values(), None)
+                # What is on its way with the old producer may yet be kept; then it isn't sent twice.
+                await _arrived(lanes.values(), _IN_FLIGHT_GRACE_S)
 
     async def _send(self, producer: KafkaProducer, partition: int, lane: Lane) -> None:
         batch = producer.new_batch()
@@ -146,14 +148,16 @@ class KafkaWriter:
         self._batch_bytes_max = min(self._batch_bytes_max, smaller)
         _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._batch_bytes_max))
 
-    async def _started(self) -> KafkaProducer:
-        while self._producer is None:
+    async def _started(self) -> KafkaProducer | None:
+        """The producer, when there is one again; None once this is closed."""
+        while self._producer is None and not self._closed:
             # A start is not cut with the deadline of the call that began it: the next call goes on with it.
             if self._starting is None:
                 self._starting = self._background.spawn(self._start(), "kafka-producer-start")
             starting = self._starting
             await asyncio.wait([starting])
-            starting.result()
+            if not starting.cancelled():
+                starting.result()
         return self._producer
 
     async def _start(self) -> None:
@@ -179,7 +183,7 @@ class KafkaWriter:
         self._producer = None
         self.replacements += 1
         _log.warning("kafka_producer_replaced", extra=fields(reason=reason))
-        self._background.spawn(producer.abandon(), "kafka-producer-end")
+        self._background.spawn(producer.abandon(_IN_FLIGHT_GRACE_S), "kafka-producer-end")
 
 
 def _settle(pieces: Sequence[Piece], outcome: Outcome) -> None:
@@ -195,7 +199,7 @@ async def _next(lanes: Collection[Lane]) -> None:
         await asyncio.wait(moving, return_when=asyncio.FIRST_COMPLETED if queued else asyncio.ALL_COMPLETED)
 
 
-async def _arrived(lanes: Collection[Lane], timeout_s: float | None) -> None:
-    """Wait for what is on its way."""
+async def _arrived(lanes: Collection[Lane], timeout_s: float) -> None:
+    """Wait for what is on its way, up to `timeout_s` seconds."""
     if moving := [lane.on_its_way for lane in lanes if lane.on_its_way is not None]:
         await asyncio.wait(moving, timeout=timeout_s)

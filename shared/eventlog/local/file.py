@@ -58,7 +58,7 @@ class LocalLog:
 
     async def truncate_before(self, partition: int, offset: int) -> None:
         """Delete the records of a partition before an offset. Their space is used again; the file stays as
-        large as it is.
+        large as it is. This writes: call it on the writer's log.
 
         Raises:
             Transient: the file is locked, or its disk fails.

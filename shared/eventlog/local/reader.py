@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,14 +53,21 @@ class LocalReader:
     def assignment(self) -> Assignment:
         return self._assignment
 
-    async def bounds(self, partition: int) -> Bounds:
-        return await self.log.run(lambda connection: bounds_of(connection, partition))
+    async def bounds(self, partitions: Collection[int]) -> Mapping[int, Bounds]:
+        return await self.log.run(
+            lambda connection: {partition: bounds_of(connection, partition) for partition in partitions}
+        )
 
-    async def read_one(self, partition: int, offset: int) -> Record | None:
-        return await self.log.run(lambda connection: _read_one(connection, partition, offset))
+    async def ends(self) -> Mapping[int, int]:
+        bounds = await self.bounds(list(self._next))
+        return {partition: bound.end for partition, bound in bounds.items()}
+
+    async def read_each(self, offsets: Mapping[int, int]) -> Mapping[int, Record]:
+        return await self.log.run(partial(_read_each, offsets=offsets))
 
     def start(self, partition: int, offset: int) -> None:
-        self._next[partition] = offset
+        if partition in self._assignment.partitions:
+            self._next[partition] = offset
 
     def stop(self, partition: int) -> None:
         self._next.pop(partition, None)
@@ -139,10 +146,11 @@ def _read(connection: sqlite3.Connection, partition: int, offset: int, records_m
     return [Record(partition, offset_of(place), value) for place, value in rows]
 
 
-def _read_one(connection: sqlite3.Connection, partition: int, offset: int) -> Record | None:
-    if offset < 0:
-        return None
-    row = connection.execute(
-        "SELECT value FROM records WHERE place = ?", (place_of(partition, offset),)
-    ).fetchone()
-    return None if row is None else Record(partition, offset, row[0])
+def _read_each(connection: sqlite3.Connection, offsets: Mapping[int, int]) -> Mapping[int, Record]:
+    found: dict[int, Record] = {}
+    for partition, offset in offsets.items():
+        place = place_of(partition, max(0, offset))
+        row = connection.execute("SELECT value FROM records WHERE place = ?", (place,)).fetchone()
+        if row is not None and offset >= 0:
+            found[partition] = Record(partition, offset, row[0])
+    return found

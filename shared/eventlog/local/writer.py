@@ -18,7 +18,8 @@ from shared.logs import fields
 
 _COMMIT_RECORDS_MAX = 10_000
 _ROW_BYTES = 16
-"""What a record takes beside its value, about."""
+_PAGE_FILL_MIN = 0.5
+"""A record's row takes so much of its pages at least: two that don't fit into one page take two."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +27,10 @@ _log = logging.getLogger(__name__)
 class LocalWriter:
     """An `EventWriter` on a local log, which it owns and closes.
 
-    With `bytes_max` a call whose records would take more of the file, counted in whole pages, is answered
-    `FULL` for each of them.
+    One process at a time should write a log: SQLite before 3.51.3 can lose commits when one connection
+    writes in the very moment that another one checkpoints (sqlite.org/wal.html, the WAL-reset bug).
+    With `bytes_max` a call whose records might take more of the file than that is answered `FULL` for all
+    of them.
     """
 
     def __init__(self, log: LocalLog, clock: Clock, bytes_max: int | None = None) -> None:
@@ -37,6 +40,7 @@ class LocalWriter:
         self._queue: deque[_Call] = deque()
         self._in_hand: Sequence[_Call] = ()
         self._commit_is_due = False
+        self._closed = False
         self._last_kept_s: float | None = None
 
     @classmethod
@@ -67,6 +71,7 @@ class LocalWriter:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
 
     async def close(self, timeout_s: float) -> None:
+        self._closed = True
         await self.log.close(timeout_s)
 
     def _commit_soon(self) -> None:
@@ -137,7 +142,7 @@ class LocalWriter:
         for call, outcome in zip(calls, outcomes, strict=True):
             if not call.answer.done():
                 call.answer.set_result(outcome)
-        if self._queue:
+        if self._queue and not self._closed:
             self._commit_soon()
 
 
@@ -153,4 +158,5 @@ class _Call:
         self.outcomes = [outcome if before is Outcome.UNKNOWN else before for before in self.outcomes]
 
     def bytes(self) -> int:
-        return sum(len(record.value) + _ROW_BYTES for record in self.to_keep)
+        """The most that its records can take in the file."""
+        return int(sum(len(record.value) + _ROW_BYTES for record in self.to_keep) / _PAGE_FILL_MIN)

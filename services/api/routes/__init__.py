@@ -1,0 +1,1 @@
+"""The routes, one module per resource; `gate` stands before all of them."""

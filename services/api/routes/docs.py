@@ -1,0 +1,80 @@
+"""The OpenAPI document: schemas made of the answers themselves, with examples, keys and every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from services.api.views import answers
+from shared.problem import MEDIA_TYPE
+
+_REF = "#/components/schemas/{name}"
+_ANSWERS = (
+    answers.Customer,
+    answers.Timeline,
+    answers.Journeys,
+    answers.Counts,
+    answers.ProblemAnswer,
+)
+
+SECURITY: Sequence[Mapping[str, Sequence[str]]] = [{"key": []}]
+SECURITY_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "a key with the scope `read` or `admin`"}
+}
+
+_PARAMETER_ERRORS = {
+    "errors": [{"parameter": "limit", "detail": "Input should be greater than or equal to 1"}]
+}
+_REQUEST_ID = {"request_id": "019a0000-0000-7000-8000-000000000000"}
+_PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
+    401: ("no valid key", "unauthorized", "a valid key is needed: Authorization: Bearer <key>", {}),
+    403: ("the key has another scope", "wrong_scope", "this key has not the scope read", {}),
+    404: ("there is none", "not_found", "there is nothing at this path", {}),
+    405: ("another method than GET", "method_not_allowed", "method not allowed at this path", {}),
+    422: (
+        "a parameter is unknown or wrong",
+        "invalid_parameters",
+        "see errors for each parameter",
+        _PARAMETER_ERRORS,
+    ),
+    500: ("a fault of ours", "internal_error", "a fault of ours; the log knows more", _REQUEST_ID),
+    503: (
+        "the store is away or busy: ask again after Retry-After seconds",
+        "store_unavailable",
+        "the store is away or busy",
+        _REQUEST_ID,
+    ),
+}
+
+
+def schemas() -> dict[str, Any]:
+    """The JSON schemas of all answers, by name."""
+    _, components = msgspec.json.schema_components(_ANSWERS, ref_template=_REF)
+    return components
+
+
+def responses(answer: type[msgspec.Struct], example: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What an operation answers: its answer with an example, and every problem."""
+    content = {"schema": {"$ref": _REF.format(name=answer.__name__)}, "example": example}
+    documented: dict[int | str, dict[str, Any]] = {
+        200: {"description": (answer.__doc__ or "").strip(), "content": {"application/json": content}}
+    }
+    for status in _PROBLEMS:
+        documented[status] = _problem(status)
+    return documented
+
+
+def _problem(status: int) -> dict[str, Any]:
+    description, code, detail, more = _PROBLEMS[status]
+    example = {
+        "type": f"urn:rejse:problem:{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
+    schema = {"$ref": _REF.format(name=answers.ProblemAnswer.__name__)}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}

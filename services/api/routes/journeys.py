@@ -1,0 +1,90 @@
+"""`/v1/journeys`: the active definitions, and how many customers are in each of their stages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from services.api.routes.docs import responses
+from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
+from services.api.routes.parameters import Parameters, Time
+from services.api.views.answers import Counts, Journeys
+from services.api.views.counts import counts_as_of, counts_now
+from services.api.views.reference import Reference
+from shared.clock import Clock
+from shared.problem import Problem
+from shared.store.engine import Pool
+
+_LABELS = {"en": "Purchase lifecycle", "da": "Købslivscyklus", "sv": "Köplivscykel"}
+_FIRST = {"en": "First purchase", "da": "Første køb", "sv": "Första köpet"}
+_DORMANT = {"en": "Dormant", "da": "Hvilende", "sv": "Vilande"}
+_JOURNEYS_EXAMPLE = {
+    "journeys": [
+        {
+            "key": "purchase-lifecycle",
+            "version": 1,
+            "labels": _LABELS,
+            "stages": [{"key": "first", "labels": _FIRST}],
+            "exits": [{"key": "dormant", "labels": _DORMANT}],
+        }
+    ]
+}
+_COUNTS_EXAMPLE = {
+    "journey": "purchase-lifecycle",
+    "version": 1,
+    "at": "2026-03-01T12:00:00Z",
+    "stages": [
+        {"stage": "first", "kind": "stage", "labels": _FIRST, "count": 1204, "paused": 17},
+        {"stage": "dormant", "kind": "exit", "labels": _DORMANT, "count": 88, "paused": 0},
+    ],
+}
+
+
+class CountsParameters(Parameters):
+    """As of when the counts are asked for."""
+
+    at: Time | None = Field(default=None, description="event time, not in the future; absent: now")
+
+
+def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock) -> None:
+    """Attach the operations."""
+
+    async def list_journeys() -> Response:
+        """The active journey definitions: labels, stages in order, exits."""
+        by_key = reference.journeys
+        return Answer(Journeys([by_key[key].described() for key in sorted(by_key)]))
+
+    async def get_counts(
+        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+        wanted: Annotated[CountsParameters, Query()],
+    ) -> Response:
+        """How many customers are in each stage and exit, now or as of a past time. `paused` says how many
+        of `count` are paused; places without customers are listed too."""
+        active = reference.journeys.get(key)
+        if active is None:
+            raise Problem(404, "journey_not_found", "no active journey has this key")
+        now = clock.now()
+        if wanted.at is None:
+            return Answer(await counts_now(pool, active, now))
+        if wanted.at > now:
+            raise invalid_parameters([("at", "lies in the future")])
+        return Answer(await counts_as_of(pool, active, wanted.at))
+
+    router.add_api_route(
+        "/v1/journeys",
+        list_journeys,
+        route_class_override=PathOnlyRoute,
+        responses=responses(Journeys, _JOURNEYS_EXAMPLE),
+        response_class=Answer,
+        tags=["journeys"],
+    )
+    router.add_api_route(
+        "/v1/journeys/{key}/counts",
+        get_counts,
+        responses=responses(Counts, _COUNTS_EXAMPLE),
+        response_class=Answer,
+        tags=["journeys"],
+    )

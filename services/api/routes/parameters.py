@@ -1,0 +1,66 @@
+"""Query parameters that several operations take."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+from services.api.routes.operation import invalid_parameters
+from services.api.views.refs import CustomerRef, parse_ref
+from shared.problem import Problem
+
+_AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def _rfc3339(text: Any) -> datetime:
+    try:
+        return msgspec.convert(text, _AwareTime).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError(
+            "is no RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z; a + is written %2B"
+        ) from None
+
+
+Time = Annotated[
+    datetime, BeforeValidator(_rfc3339), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+"""An RFC 3339 time with its offset, in UTC from here on."""
+
+Ref = Annotated[
+    str,
+    Path(
+        description=(
+            "`kind:value` of any identity of the customer (`email:`, `phone:`, `user_id:`, `loyalty_id:`, "
+            "`anonymous_id:`, or an external namespace such as `crm:`), percent-encoded, "
+            "or the customer's UUID"
+        ),
+        examples=["email:ann@example.com"],
+    ),
+]
+
+
+class Parameters(BaseModel):
+    """The query parameters of an operation; any other is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def customer_ref(segment: str) -> CustomerRef:
+    """The customer that a path segment names.
+
+    Raises:
+        Problem: 422, it can't name a customer.
+    """
+    try:
+        return parse_ref(segment)
+    except ValueError as error:
+        raise invalid_parameters([("ref", str(error))]) from None
+
+
+def no_customer() -> Problem:
+    """The problem of a reference that no customer has."""
+    return Problem(404, "customer_not_found", "no customer is known by this reference")

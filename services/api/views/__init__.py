@@ -1,0 +1,1 @@
+"""The queries and what they answer, without HTTP. `refs` and `position` are pure."""

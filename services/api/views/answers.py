@@ -1,0 +1,161 @@
+"""The answers, as they are encoded: their fields are the API's, and the OpenAPI schemas are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from shared.journey.fold import Kind
+
+Labels = Mapping[str, str]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """An identifier that the customer is known by, normalised, and when it was linked."""
+
+    kind: str
+    value: str
+    linked_at: datetime
+
+
+class Upcoming(msgspec.Struct, frozen=True):
+    """What will happen, and when, if no touchpoint comes first; `rule` names the clock of the definition."""
+
+    at: datetime
+    change: Kind
+    to: str
+    to_paused: bool
+    rule: str
+
+
+class CustomerJourney(msgspec.Struct, frozen=True):
+    """Where the customer is in one journey; `stage` is null before it has begun."""
+
+    journey: str
+    version: int
+    labels: Labels
+    stage: str | None
+    stage_labels: Labels | None
+    paused: bool
+    entered_at: datetime | None
+    furthest_stage: str | None
+    next: Upcoming | None
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """A customer: the identities, and the stage in every journey, as the store knew them at `as_of`."""
+
+    id: UUID
+    created_at: datetime
+    as_of: datetime
+    identities: Sequence[Identity]
+    journeys: Sequence[CustomerJourney]
+
+
+class TouchpointItem(msgspec.Struct, frozen=True, tag_field="kind", tag="touchpoint"):
+    """A touchpoint. `id` is the store's; `source_id` the sender's, unique for its `source`."""
+
+    at: datetime
+    id: UUID
+    source_id: str
+    type: str
+    channel: str
+    source: str
+    owner: str
+    sentiment: float | None
+    identities: Sequence[str]
+    received_at: datetime
+    properties: msgspec.Raw
+    traits: msgspec.Raw
+    context: msgspec.Raw
+    consent: msgspec.Raw
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """Why a stage changed: the touchpoint (null: time) and the rule or clock of the definition."""
+
+    touchpoint: UUID | None
+    rule: str
+
+
+class StageChangeItem(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="stage_change", rename={"from_": "from"}
+):
+    """A change of stage, or of its pause; `from` is null where the journey began."""
+
+    at: datetime
+    journey: str
+    version: int
+    change: Kind
+    from_: str | None
+    to: str
+    from_paused: bool
+    to_paused: bool
+    cause: Cause
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """A page of a customer's timeline, newest first; `next_cursor` asks for the next, null on the last."""
+
+    customer: UUID
+    items: Sequence[TouchpointItem | StageChangeItem]
+    next_cursor: str | None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A stage or an exit of a journey."""
+
+    key: str
+    labels: Labels
+
+
+class JourneyItem(msgspec.Struct, frozen=True):
+    """An active journey definition: its stages in order, and its exits."""
+
+    key: str
+    version: int
+    labels: Labels
+    stages: Sequence[Place]
+    exits: Sequence[Place]
+
+
+class Journeys(msgspec.Struct, frozen=True):
+    """The active journeys by key."""
+
+    journeys: Sequence[JourneyItem]
+
+
+class PlaceCount(msgspec.Struct, frozen=True):
+    """How many customers are in a stage or an exit, and how many of them are paused there."""
+
+    stage: str
+    kind: Literal["stage", "exit"]
+    labels: Labels
+    count: int
+    paused: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """The customers in each stage and exit of a journey, in the definition's order, at a time."""
+
+    journey: str
+    version: int
+    at: datetime
+    stages: Sequence[PlaceCount]
+
+
+class ProblemAnswer(msgspec.Struct, frozen=True):
+    """An error (RFC 9457). `code` is stable; `errors` names each wrong parameter; `request_id` finds the
+    line in the log."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[Mapping[str, str]] | msgspec.UnsetType = msgspec.UNSET
+    request_id: UUID | msgspec.UnsetType = msgspec.UNSET

@@ -1,0 +1,98 @@
+"""One customer: identities and stages, in one query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from services.api.views.active import ActiveJourney
+from services.api.views.answers import Customer, CustomerJourney, Identity, Upcoming
+from services.api.views.refs import CustomerRef
+from shared.journey.fold import State
+from shared.store.engine import Connection, Pool, connection_of
+
+QUERY_TIMEOUT_S = 3.0
+
+_ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
+_ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
+_CUSTOMER = """
+SELECT c.id, c.created_at, i.identities, i.linked_at,
+    s.journey_key, s.version, s.stage, s.paused, s.entered_at, s.furthest_stage, s.due_at, s.state
+FROM ({id}) AS named JOIN customers AS c ON c.id = named.id
+CROSS JOIN LATERAL (
+    SELECT array_agg(identity ORDER BY linked_at, identity) AS identities,
+        array_agg(linked_at ORDER BY linked_at, identity) AS linked_at
+    FROM identities WHERE customer_id = c.id
+) AS i
+LEFT JOIN journey_states AS s ON s.customer_id = c.id
+ORDER BY s.journey_key
+"""
+_BY_IDENTITY = _CUSTOMER.format(id=_ID_BY_IDENTITY)
+_BY_ID = _CUSTOMER.format(id=_ID_BY_ID)
+
+_decode_state = msgspec.msgpack.Decoder(State).decode
+
+
+async def find_customer(
+    pool: Pool, journeys: Mapping[str, ActiveJourney], ref: CustomerRef, as_of: datetime
+) -> Customer | None:
+    """The customer that `ref` names, in the active journeys; None: there is none.
+
+    Raises:
+        Transient: the store is away or busy.
+    """
+    query = _BY_ID if isinstance(ref, UUID) else _BY_IDENTITY
+    async with connection_of(pool) as connection:
+        rows = await connection.fetch(query, ref, timeout=QUERY_TIMEOUT_S)
+    if not rows:
+        return None
+    id_, created_at, identities, linked_at = rows[0][:4]
+    return Customer(
+        id_, created_at, as_of, _identities(identities, linked_at), list(_journeys(rows, journeys))
+    )
+
+
+async def find_id(connection: Connection, ref: CustomerRef) -> UUID | None:
+    """The id of the customer that `ref` names; None: there is none."""
+    query = _ID_BY_ID if isinstance(ref, UUID) else _ID_BY_IDENTITY
+    found: UUID | None = await connection.fetchval(query, ref, timeout=QUERY_TIMEOUT_S)
+    return found
+
+
+def _identities(identities: Sequence[str] | None, linked_at: Sequence[datetime] | None) -> list[Identity]:
+    found = []
+    for identity, at in zip(identities or (), linked_at or (), strict=True):
+        kind, _, value = identity.partition(":")
+        found.append(Identity(kind, value, at))
+    return found
+
+
+def _journeys(
+    rows: Iterable[asyncpg.Record], journeys: Mapping[str, ActiveJourney]
+) -> Iterable[CustomerJourney]:
+    for row in rows:
+        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, state = row
+        active = journeys.get(key)
+        if active is not None and active.definition.version == version:
+            yield CustomerJourney(
+                key,
+                version,
+                active.definition.labels,
+                stage,
+                active.labels_of.get(stage),
+                paused,
+                entered_at,
+                furthest_stage,
+                _upcoming(active, state) if due_at is not None else None,
+            )
+
+
+def _upcoming(active: ActiveJourney, state: bytes) -> Upcoming | None:
+    change = active.journey.upcoming(_decode_state(state))
+    if change is None:
+        return None
+    return Upcoming(change.at, change.kind, change.to_place, change.to_paused, change.rule)

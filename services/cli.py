@@ -1,0 +1,196 @@
+"""The command `rejse`. Everything that takes time to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.errors import ConfigError, Transient
+from shared.keys import Scope
+
+app = typer.Typer(
+    help="Rejse takes every touchpoint of a customer and tells which stage of which journey they are in.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="The API keys of the store.", no_args_is_help=True)
+journeys_app = typer.Typer(help="Journey definitions.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(journeys_app, name="journeys")
+
+
+def main() -> None:
+    """Run the command line; what is set up wrongly is told in a line each, with exit code 2."""
+    try:
+        app(prog_name="rejse")
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"rejse: {line}", file=sys.stderr)
+        sys.exit(2)
+    except Transient as error:
+        print(f"rejse: {error}; try again later", file=sys.stderr)
+        sys.exit(3)
+
+
+@app.command()
+def run() -> None:
+    """Run everything on this machine: ingest, stager, api and, unless you have one, PostgreSQL."""
+    import asyncio
+
+    from services.supervisor.app import supervise
+    from services.supervisor.settings import Settings
+    from shared.clock import SystemClock
+    from shared.config import load
+
+    settings = load(Settings, os.environ)
+    raise typer.Exit(asyncio.run(supervise(settings, os.environ, SystemClock(), _tell)))
+
+
+@app.command()
+def ingest() -> None:
+    """Run ingest alone: HTTP in, event log out."""
+    from services.ingest.__main__ import main as serve
+
+    raise typer.Exit(serve(os.environ))
+
+
+@app.command()
+def stager() -> None:
+    """Run the stager alone: event log in, customers and their stages out."""
+    from services.stager.__main__ import main as serve
+
+    raise typer.Exit(serve(os.environ))
+
+
+@app.command()
+def api() -> None:
+    """Run the query API alone."""
+    from services.api.__main__ import main as serve
+
+    raise typer.Exit(serve(os.environ))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the store to the shape that this version needs."""
+    from services.supervisor.commands import migrate as command
+
+    command(os.environ)
+    _tell("The store is up to date.")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="a table of history: CSV, columns between spaces, or NDJSON")],
+    map_: Annotated[Path, typer.Option("--map", help="says how a row becomes a touchpoint")],
+    url: Annotated[str, typer.Option(help="where ingest is")] = "http://127.0.0.1:8080",
+    key: Annotated[str, typer.Option(envvar="REJSE_WRITE_KEY", help="a write key", show_default=False)] = "",
+    state: Annotated[
+        Path | None, typer.Option(help="where the progress is kept [default: FILE.progress.json]")
+    ] = None,
+    refused: Annotated[
+        Path | None, typer.Option(help="where refused rows go [default: FILE.refused.ndjson]")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="begin anew")] = False,
+    in_flight: Annotated[int, typer.Option(min=1, max=32, help="requests on the way at once")] = 4,
+    compress: Annotated[bool, typer.Option("--gzip", help="send less, work more")] = False,
+    give_up_after: Annotated[float, typer.Option(min=0, help="seconds in which nothing is taken")] = 300.0,
+) -> None:
+    """Send a file of history through ingest. Run it again to go on where it ended.
+
+    Exit code: 0 every row was taken; 1 some were refused; 2 something is set up wrongly; 3 ingest was
+    away for too long.
+    """
+    from services.importer.command import run_command
+
+    raise typer.Exit(
+        run_command(
+            file,
+            map_,
+            url,
+            key,
+            state_file=state,
+            refused_file=refused,
+            restart=restart,
+            in_flight=in_flight,
+            compress=compress,
+            give_up_after_s=give_up_after,
+        )
+    )
+
+
+@keys_app.command("create")
+def keys_create(
+    scope: Annotated[Scope, typer.Argument(help="what it may do")],
+    source: Annotated[
+        str, typer.Option(help="whose touchpoints a write key sends; for the others, who uses it")
+    ] = "local",
+) -> None:
+    """Make a key and show it, this once."""
+    from services.supervisor.commands import create_key
+
+    _tell(create_key(os.environ, scope, source))
+
+
+@keys_app.command("list")
+def keys_list() -> None:
+    """The valid keys by their ids; the keys themselves are nowhere kept."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.supervisor.commands import list_keys
+
+    table = Table("id", "scope", "source")
+    for record in list_keys(os.environ):
+        table.add_row(record.id, record.scope, record.source)
+    Console().print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(id_: Annotated[str, typer.Argument(metavar="ID", help="as `keys list` shows it")]) -> None:
+    """Make a key invalid, for good."""
+    from services.supervisor.commands import revoke_key
+
+    revoke_key(os.environ, id_)
+    _tell(f"The key {id_} is revoked.")
+
+
+@journeys_app.command("list")
+def journeys_list() -> None:
+    """The journeys that customers are staged in."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.supervisor.commands import definitions
+
+    table = Table("key", "version", "label", "stages and exits")
+    for definition in definitions(os.environ):
+        places = ", ".join(definition.places)
+        table.add_row(definition.key, str(definition.version), definition.labels["en"], places)
+    Console().print(table)
+
+
+@journeys_app.command("validate")
+def journeys_validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="definitions; without any, those that would be run")
+    ] = None,
+) -> None:
+    """Check definitions and tell all that is wrong with them."""
+    from services.supervisor.commands import definitions, validate
+
+    found = validate(files) if files else definitions(os.environ)
+    _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""From a request's body to touchpoints and refusals: a pure function of the bytes, the source and now.
+
+Two ways lead from bytes to an `Event`. The quick one is msgspec alone and taken for bytes that hold
+nothing suspicious; the thorough one looks at everything and is the only one that refuses, so that every
+refusal says where. What follows is the same for both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+from services.ingest import event as limits
+from services.ingest.event import Event
+from services.ingest.frames import Framing, frames
+from services.ingest.refusals import Refusal, Refused, pointer
+from services.ingest.suspicion import may_nest_deep, suspicious
+from services.ingest.thorough import Malformed, read_event
+from shared import codec
+from shared.eventlog.port import NewRecord
+from shared.ids import NewId
+from shared.touchpoint import (
+    EMPTY_OBJECT,
+    Touchpoint,
+    identifies_person,
+    is_identity_kind,
+    normalise_identity,
+    strongest_first,
+)
+
+_EVENT = msgspec.json.Decoder(Event)
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9_]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(slots=True)
+class Accepted:
+    """What a request's touchpoints came to.
+
+    `records` go to the event log, and `indexes` are their places in the request; `duplicates` counts ids
+    that an earlier touchpoint of the request has.
+    """
+
+    records: list[NewRecord] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    duplicates: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def received(self) -> int:
+        """How many touchpoints the request has."""
+        return len(self.records) + self.duplicates + len(self.refusals)
+
+
+def accept(
+    body: bytes, framing: Framing, source: str, now: datetime, new_id: NewId, *, quick: bool = True
+) -> Accepted:
+    """The touchpoints of a body as records of the event log, and what is refused of it.
+
+    With `quick=False` every touchpoint is read the thorough way; the answer is the same.
+
+    Raises:
+        Malformed: the body is not JSON. A line of NDJSON that is not is only refused.
+        TooManyEvents: the body has too many touchpoints.
+    """
+    accepted = Accepted()
+    seen: set[str] = set()
+    items = frames(body, framing)
+    clean = quick and not suspicious(body)
+    for index, raw in enumerate(items):
+        try:
+            event = _read(raw, clean or (quick and len(items) > 1 and not suspicious(raw)))
+            touchpoint = _touchpoint(event, source, now, new_id)
+            key = _key(touchpoint)
+        except Refused as refused:
+            accepted.refusals.append(refused.at(index))
+            continue
+        except Malformed as error:
+            if framing == "json":
+                raise
+            accepted.refusals.append(Refusal(index, "malformed_json", f"the line is not JSON: {error}", ""))
+            continue
+        if touchpoint.id in seen:
+            accepted.duplicates += 1
+            continue
+        seen.add(touchpoint.id)
+        accepted.records.append(NewRecord(key, codec.encode(touchpoint)))
+        accepted.indexes.append(index)
+    return accepted
+
+
+def _read(raw: bytes, clean: bool) -> Event:
+    event = _read_quickly(raw) if clean else None
+    return read_event(raw) if event is None else event
+
+
+def _read_quickly(raw: bytes) -> Event | None:
+    """The touchpoint of bytes that hold nothing suspicious, or None if they need a closer look."""
+    if len(raw) > limits.EVENT_BYTES_MAX or may_nest_deep(raw):
+        return None
+    try:
+        event = _EVENT.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    for member in (event.properties, event.traits, event.context, event.consent):
+        if member is not EMPTY_OBJECT and not bytes(member).startswith(b"{"):
+            return None
+    return event
+
+
+def _touchpoint(event: Event, source: str, now: datetime, new_id: NewId) -> Touchpoint:
+    _check_type(event.type)
+    if event.sentiment is not None and not -1 <= event.sentiment <= 1:
+        raise Refused("sentiment_out_of_range", "/sentiment")
+    touchpoint = Touchpoint(
+        id=_checked_id(event.id),
+        type=event.type,
+        channel=event.channel,
+        occurred_at=_occurred_at(event.occurred_at, now),
+        received_at=now,
+        source=source,
+        identities=_identities(event.identities),
+        properties=event.properties,
+        traits=event.traits,
+        context=event.context,
+        owner=event.owner or "own",
+        sentiment=event.sentiment,
+        consent=event.consent,
+    )
+    if event.id is not None:
+        return touchpoint
+    id_ = str(new_id()) if event.occurred_at is None else _content_id(touchpoint)
+    return msgspec.structs.replace(touchpoint, id=id_)
+
+
+def _check_type(type_: str) -> None:
+    if len(type_) > limits.NAME_CHARACTERS_MAX:
+        raise Refused("name_too_long", "/type")
+    if not _is_snake_case(type_):
+        raise Refused("invalid_name", "/type")
+
+
+@lru_cache(maxsize=1_000)
+def _is_snake_case(name: str) -> bool:
+    return _SNAKE_CASE.fullmatch(name) is not None
+
+
+def _checked_id(id_: str | None) -> str:
+    """The sender's id, or an empty text for one that is still to be made."""
+    if id_ is None:
+        return ""
+    if not id_:
+        raise Refused("invalid_id", "/id")
+    if len(id_) > limits.NAME_CHARACTERS_MAX:
+        raise Refused("name_too_long", "/id")
+    if _has_control(id_):
+        raise Refused("control_character", "/id")
+    return id_
+
+
+def _occurred_at(given: datetime | None, now: datetime) -> datetime:
+    if given is None:
+        return now
+    if not limits.OCCURRED_AT_MIN <= given <= now + limits.OCCURRED_AT_AHEAD_MAX:
+        raise Refused("time_out_of_bounds", "/occurred_at")
+    return given if given.tzinfo is UTC else given.astimezone(UTC)
+
+
+def _identities(given: dict[str, str | list[str] | None]) -> tuple[str, ...]:
+    found: list[str] = []
+    for kind, values in given.items():
+        if not is_identity_kind(kind):
+            raise Refused("invalid_identity_kind", pointer("identities", kind))
+        if isinstance(values, str):
+            found.append(_identity(kind, values))
+        elif values is not None:
+            found += [
+                _identity(kind, value, at) for at, value in enumerate(values[: limits.IDENTITIES_MAX + 1])
+            ]
+    if len(found) > limits.IDENTITIES_MAX:
+        raise Refused("too_many_identities", "/identities")
+    return strongest_first(found)
+
+
+def _identity(kind: str, value: str, *at: int) -> str:
+    try:
+        identity = normalise_identity(kind, value)
+    except ValueError as error:
+        raise Refused("invalid_identity", pointer("identities", kind, *at), f"an identity {error}") from None
+    if _has_control(identity):
+        raise Refused("control_character", pointer("identities", kind, *at))
+    return identity
+
+
+def _has_control(text: str) -> bool:
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
+def _content_id(touchpoint: Touchpoint) -> str:
+    """An id made of what was sent, and by whom: sent again, the touchpoint has it again."""
+    content = msgspec.structs.replace(touchpoint, received_at=touchpoint.occurred_at)
+    return f"content-{blake2b(codec.encode(content), digest_size=16).hexdigest()}"
+
+
+def _key(touchpoint: Touchpoint) -> bytes:
+    """The strongest identity that says who: a customer's touchpoints come to one partition, mostly."""
+    for identity in touchpoint.identities:
+        if identifies_person(identity):
+            return identity.encode()
+    raise Refused("no_identity", "/identities")

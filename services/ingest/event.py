@@ -1,0 +1,45 @@
+"""A touchpoint as it stands in a request, in Rejse's own dialect, and the limits that it keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, get_args
+
+import msgspec
+
+from shared.touchpoint import EMPTY_OBJECT, Channel, Owner
+
+EVENT_BYTES_MAX = 32 * 1024
+EVENTS_MAX = 500
+WIRE_BYTES_MAX = 1024 * 1024
+INFLATED_BYTES_MAX = 4 * 1024 * 1024
+DEPTH_MAX = 16
+NAME_CHARACTERS_MAX = 200
+NUMBER_CHARACTERS_MAX = 400
+IDENTITIES_MAX = 50
+"""Bounds the record: every value is repeated with its kind there."""
+
+OCCURRED_AT_MIN = datetime(1990, 1, 1, tzinfo=UTC)
+OCCURRED_AT_AHEAD_MAX = timedelta(hours=24)
+
+
+class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A decoded touchpoint of a request. `properties`, `traits`, `context` and `consent` stay bytes."""
+
+    type: str
+    channel: Channel
+    identities: dict[str, str | list[str] | None]
+    id: str | None = None
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    properties: msgspec.Raw = EMPTY_OBJECT
+    traits: msgspec.Raw = EMPTY_OBJECT
+    context: msgspec.Raw = EMPTY_OBJECT
+    consent: msgspec.Raw = EMPTY_OBJECT
+    owner: Owner | None = None
+    sentiment: float | None = None
+
+
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+OBJECT_MEMBERS = ("properties", "traits", "context", "consent")
+REQUIRED_MEMBERS = ("type", "channel", "identities")
+MEMBERS = frozenset(Event.__struct_fields__)

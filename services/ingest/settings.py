@@ -1,0 +1,26 @@
+"""Ingest's settings; each field is a variable of `shared.config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ingest has to be told."""
+
+    data_dir: Path
+    host: str
+    ingest_port: int
+    kafka_bootstrap: str | None
+    kafka_partitions: int
+    kafka_replicas: int
+    database_url: str | None
+    log_level: str
+    ack_timeout_s: float
+    spool_bytes_max: int
+    in_flight_bytes_max: int
+    rate_events_s: int
+    drain_timeout_s: float
+    failpoints: str

@@ -1,0 +1,20 @@
+"""The supervisor's settings; the services read their own out of the same environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See `shared.config.VARIABLES` for what each means."""
+
+    data_dir: Path
+    host: str
+    ingest_port: int
+    api_port: int
+    stager_port: int
+    database_url: str | None
+    log_level: str
+    drain_timeout_s: float

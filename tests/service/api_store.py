@@ -1,0 +1,257 @@
+"""Fills the store's tables in the shape that the stager writes, and serves the query API over them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import httpx
+import msgspec
+
+from services.api.app import serve
+from services.api.settings import Settings
+from shared.clock import SystemClock
+from shared.codec import decode, encode
+from shared.config import load
+from shared.ids import touchpoint_uid, uuid7
+from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.keys import Scope
+from shared.lifecycle import listen
+from shared.store.keys import create_key
+from shared.touchpoint import Touchpoint
+from tests.support.eventually import eventually_async
+from tests.support.journeys import EPOCH
+
+SOURCE = "desk"
+
+_TRANSITION = """
+INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
+    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+"""
+_STATE = """
+INSERT INTO journey_states VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
+    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
+    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state
+"""
+_COUNT = """
+INSERT INTO stage_counts AS c VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (journey_key, version, stage, paused, shard) DO UPDATE SET count = c.count + EXCLUDED.count
+"""
+_FLOW = """
+INSERT INTO stage_flows AS f VALUES ($1, $2, date_trunc('hour', $3::timestamptz), $4, $5, $6, $7, $8, $9)
+ON CONFLICT (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, shard)
+    DO UPDATE SET count = f.count + EXCLUDED.count
+"""
+_STANDING = """
+SELECT seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+FROM stage_transitions
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL ORDER BY seq
+"""
+_SUPERSEDE = """
+UPDATE stage_transitions SET superseded_at = $4
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
+"""
+_HELD = (
+    "SELECT state, revision FROM journey_states WHERE customer_id = $1 AND journey_key = $2 AND version = $3"
+)
+
+
+class ApiStore:
+    """The writer of a test's store."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], journeys: Sequence[Journey]) -> None:
+        self.connection = connection
+        self.journeys = journeys
+        self._written = 0
+
+    async def register(self) -> None:
+        """Make the journeys active."""
+        for journey in self.journeys:
+            definition = journey.definition
+            await self.connection.execute(
+                "INSERT INTO journey_definitions VALUES ($1, $2, $3, $4, $5)",
+                definition.key,
+                definition.version,
+                definition.hash,
+                definition.source,
+                EPOCH,
+            )
+
+    async def clear(self) -> None:
+        """Forget every customer."""
+        await self.connection.execute(
+            "TRUNCATE customers, identities, touchpoints, journey_states, stage_transitions, "
+            "stage_counts, stage_flows"
+        )
+
+    async def add_key(self, scope: Scope = "read") -> str:
+        """A fresh key."""
+        return await create_key(self.connection, scope, SOURCE, EPOCH)
+
+    async def add_customer(
+        self,
+        *identities: str,
+        touchpoints: Iterable[Touchpoint] = (),
+        until: datetime = EPOCH,
+        linked_at: datetime = EPOCH,
+    ) -> UUID:
+        """A customer with identities and touchpoints, folded to `until`."""
+        id_ = uuid7()
+        await self.connection.execute("INSERT INTO customers VALUES ($1, $2)", id_, linked_at)
+        for identity in identities:
+            await self.connection.execute(
+                "INSERT INTO identities VALUES ($1, $2, $3, $4)", identity, id_, uuid7(), linked_at
+            )
+        await self.add_touchpoints(id_, touchpoints)
+        await self.fold(id_, until)
+        return id_
+
+    async def add_touchpoints(self, customer_id: UUID, touchpoints: Iterable[Touchpoint]) -> None:
+        """Store touchpoints, without folding them."""
+        await self.connection.executemany(
+            "INSERT INTO touchpoints VALUES ($1, $2, $3, $4, $5, $6)",
+            [
+                (
+                    customer_id,
+                    one.occurred_at,
+                    touchpoint_uid(one.source, one.id),
+                    one.type,
+                    one.channel,
+                    encode(one),
+                )
+                for one in touchpoints
+            ],
+        )
+
+    async def fold(self, customer_id: UUID, until: datetime) -> None:
+        """Fold the stored timeline, and write it as a history that supersedes the one before."""
+        rows = await self.connection.fetch(
+            "SELECT occurred_at, id, type, channel FROM touchpoints WHERE customer_id = $1 "
+            "ORDER BY occurred_at, id",
+            customer_id,
+        )
+        touches = [Touch(*row) for row in rows]
+        for journey in self.journeys:
+            await self.write_history(customer_id, journey, *fold(journey, touches, until))
+
+    async def write_history(
+        self, customer_id: UUID, journey: Journey, state: State, history: Sequence[Transition]
+    ) -> None:
+        """Put a state and its history in the place of what there was."""
+        key, version = journey.definition.key, journey.definition.version
+        self._written += 1
+        shard = self._written % 3
+        held = await self.connection.fetchrow(_HELD, customer_id, key, version)
+        old = [Transition(*row) for row in await self.connection.fetch(_STANDING, customer_id, key, version)]
+        revision = 0 if held is None else held["revision"] + 1
+        await self.connection.execute(_SUPERSEDE, customer_id, key, version, EPOCH)
+        await self._write_flows(journey, old, shard, -1)
+        await self._write_flows(journey, history, shard, 1)
+        if held is not None:
+            await self._write_count(journey, msgspec.msgpack.decode(held["state"], type=State), shard, -1)
+        await self._write_count(journey, state, shard, 1)
+        for one in history:
+            fields = msgspec.structs.astuple(one)
+            await self.connection.execute(
+                _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH
+            )
+        await self.connection.execute(
+            _STATE,
+            customer_id,
+            key,
+            version,
+            state.place,
+            state.paused,
+            state.entered_at,
+            state.furthest,
+            journey.due_at(state),
+            revision,
+            msgspec.msgpack.encode(state),
+            EPOCH,
+        )
+
+    async def _write_count(self, journey: Journey, state: State, shard: int, delta: int) -> None:
+        if state.place is not None:
+            definition = journey.definition
+            await self.connection.execute(
+                _COUNT, definition.key, definition.version, state.place, state.paused, shard, delta
+            )
+
+    async def _write_flows(
+        self, journey: Journey, history: Sequence[Transition], shard: int, delta: int
+    ) -> None:
+        for one in history:
+            await self.connection.execute(
+                _FLOW,
+                journey.definition.key,
+                journey.definition.version,
+                one.at,
+                one.from_place or "",
+                one.from_paused,
+                one.to_place,
+                one.to_paused,
+                shard,
+                delta,
+            )
+
+
+def touchpoint(
+    id_: str,
+    type_: str = "order_completed",
+    *,
+    hours: float = 0,
+    channel: str = "web",
+    more: Mapping[str, object] | None = None,
+) -> Touchpoint:
+    """A touchpoint so many hours after the epoch."""
+    at = EPOCH + timedelta(hours=hours)
+    values = {"id": id_, "type": type_, "channel": channel, "occurred_at": at, "received_at": at}
+    values |= {"source": SOURCE, "identities": ("user_id:ann",), **(more or {})}
+    return decode(msgspec.json.encode(values))
+
+
+@asynccontextmanager
+async def store_of(database_url: str, journeys: Sequence[Journey]) -> AsyncIterator[ApiStore]:
+    """The writer of a database, with the journeys active."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        store = ApiStore(connection, journeys)
+        await store.register()
+        yield store
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def serving(database_url: str, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """The query API over a database, by HTTP on a port of its own; given a key, ready to take it."""
+    environ = {"REJSE_DATABASE_URL": database_url, "REJSE_DRAIN_TIMEOUT_S": "5"}
+    stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    async with (
+        asyncio.TaskGroup() as tasks,
+        httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20) as client,
+    ):
+        tasks.create_task(serve(load(Settings, environ), database_url, listener, stop, SystemClock()))
+        try:
+            await eventually_async(lambda: status(client, "/livez"), until=lambda seen: seen == 200)
+            if key is not None:
+                await eventually_async(lambda: status(client, "/v1/journeys"), until=lambda seen: seen == 200)
+            yield client
+        finally:
+            stop.set()
+
+
+async def status(client: httpx.AsyncClient, path: str) -> int | None:
+    """The status that a GET answers with; None: nobody answers."""
+    try:
+        return (await client.get(path)).status_code
+    except httpx.TransportError:
+        return None

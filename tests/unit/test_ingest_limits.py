@@ -1,0 +1,106 @@
+"""The bounds that answer overload."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.limits import RETRY_AFTER_MAX_S, InFlight, Rates
+from shared.problem import Problem
+from tests.support.clock import ManualClock
+
+
+def clock() -> ManualClock:
+    """A clock at some time."""
+    return ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
+
+
+def one() -> int:
+    """A jitter that a test can count with."""
+    return 1
+
+
+def retry_after_s(rates: Rates, key: str) -> int:
+    """How long a key is told to wait; 0 when it may pass."""
+    try:
+        rates.check(key)
+    except Problem as problem:
+        return problem.retry_after_s or -1
+    return 0
+
+
+def test_bytes_in_flight_have_a_bound_and_are_given_back() -> None:
+    """What doesn't fit is 503 and takes nothing; leaving the context gives all back, errors or not."""
+    in_flight = InFlight(100, one)
+    with in_flight.hold(60) as held:
+        held.at_least(50)
+        assert in_flight.bytes == 60
+        held.at_least(90)
+        assert in_flight.bytes == 90
+        with pytest.raises(Problem) as caught:
+            in_flight.hold(11)
+        assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
+        with pytest.raises(Problem):
+            held.at_least(101)
+        assert in_flight.bytes == 90
+    assert in_flight.bytes == 0
+    with pytest.raises(KeyError), in_flight.hold(100):
+        raise KeyError
+    assert in_flight.bytes == 0
+
+
+def test_a_key_may_send_a_seconds_worth_at_once_and_then_its_rate() -> None:
+    """Debt of a large request is waited for, and what is told is enough."""
+    now = clock()
+    rates = Rates(10, now, one)
+    rates.spend("a", 10)
+    assert retry_after_s(rates, "a") == 0
+    rates.spend("a", 25)
+    assert retry_after_s(rates, "a") == 4
+    assert retry_after_s(rates, "b") == 0
+    now.advance(2.4)
+    assert retry_after_s(rates, "a") == 2
+    now.advance(0.2)
+    assert retry_after_s(rates, "a") == 0
+
+
+def test_a_rest_saves_up_no_more_than_one_second() -> None:
+    """After an hour of silence a key has one second's touchpoints, not an hour's."""
+    now = clock()
+    rates = Rates(10, now, one)
+    rates.spend("a", 1)
+    now.advance(3_600)
+    rates.spend("a", 11)
+
+    assert retry_after_s(rates, "a") == 2
+
+
+def test_no_rate_is_no_limit_and_retry_after_has_a_bound() -> None:
+    """SDKs give up on more than 300 seconds."""
+    unlimited, slow = Rates(0, clock(), one), Rates(1, clock(), one)
+    unlimited.spend("a", 1_000_000)
+    slow.spend("a", 1_000_000)
+
+    assert retry_after_s(unlimited, "a") == 0
+    assert retry_after_s(slow, "a") == RETRY_AFTER_MAX_S
+
+
+@given(
+    rate=st.integers(1, 1_000),
+    steps=st.lists(st.tuples(st.floats(0, 5), st.integers(1, 500)), min_size=1, max_size=50),
+)
+def test_no_pattern_of_requests_gets_more_than_the_rate(rate: int, steps: list[tuple[float, int]]) -> None:
+    """Over any time a key sends at most its rate, one second's worth, and the debt of one request."""
+    now = clock()
+    rates = Rates(rate, now, one)
+    sent = 0
+    for pause_s, events in steps:
+        now.advance(pause_s)
+        if not retry_after_s(rates, "a"):
+            rates.spend("a", events)
+            sent += events
+
+    assert sent <= rate * (now.monotonic_s() + 1) + 500 + 1e-6 * len(steps)
