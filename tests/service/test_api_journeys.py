@@ -1,4 +1,4 @@
-"""`GET /v1/journeys` and `/v1/journeys/{key}/counts` on a real PostgreSQL."""
+"""`GET /v1/journeys` and `/v1/journeys/{key}/counts` and `/flows` on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.api.views.active import activate
 from services.api.views.counts import counts_as_of, counts_now
+from services.api.views.flows import flows_until
 from shared.journey.definition import parse
 from shared.journey.fold import Journey, Touch, fold
 from shared.store.engine import Pool, open_pool
@@ -98,6 +99,24 @@ async def test_counts_list_every_place_in_the_definitions_order(store: ApiStore,
     assert {one["count"] for one in before["stages"]} == {0}
 
 
+async def test_flows_tell_who_went_from_where_to_where(store: ApiStore, database_url: str) -> None:
+    """Moves between places in the definition's order, up to a time; a pause is no move."""
+    await store.add_customer(
+        "user_id:1",
+        touchpoints=[touchpoint("1", hours=0), touchpoint("2", hours=24 * 9)],
+        until=EPOCH + timedelta(days=20),
+    )
+    async with serving(database_url, await store.add_key()) as client:
+        now = (await client.get("/v1/journeys/everything/flows")).json()
+        then = (await client.get("/v1/journeys/everything/flows", params={"at": EPOCH.isoformat()})).json()
+        unknown = await client.get("/v1/journeys/nothing/flows")
+
+    assert then["flows"] == [{"from": None, "to": "buying", "count": 1}]
+    assert {"from": "buying", "to": "lost", "count": 1} in now["flows"]
+    assert all(flow["from"] != flow["to"] for flow in now["flows"])
+    assert unknown.json()["code"] == "journey_not_found"
+
+
 async def test_the_future_has_no_counts(store: ApiStore, database_url: str) -> None:
     """A time after now is refused by name, whatever its offset; the present second is not."""
     async with serving(database_url, await store.add_key()) as client:
@@ -146,6 +165,8 @@ async def test_counts_as_of_any_instant_are_those_of_the_standing_transitions(
         counts = await counts_as_of(pool, active, at)
         recount = await _recount(store, at)
         assert {one.stage: (one.count, one.paused) for one in counts.stages} == recount
+        flows = await flows_until(pool, active, at)
+        assert {(one.origin, one.to): one.count for one in flows.flows} == await _recount_flows(store, at)
     assert (await counts_as_of(pool, active, end)).stages == (await counts_now(pool, active, end)).stages
 
 
@@ -157,6 +178,15 @@ async def _recount(store: ApiStore, at: datetime) -> dict[str, tuple[int, int]]:
     )
     last: dict[UUID, Place] = {row["customer_id"]: (row["to_stage"], row["to_paused"]) for row in rows}
     return {place: _count(list(last.values()), place) for place in JOURNEY.definition.places}
+
+
+async def _recount_flows(store: ApiStore, at: datetime) -> Counter[tuple[str | None, str]]:
+    rows = await store.connection.fetch(
+        "SELECT from_stage, to_stage FROM stage_transitions WHERE superseded_at IS NULL "
+        "AND journey_key = 'everything' AND at <= $1 AND from_stage IS DISTINCT FROM to_stage",
+        at,
+    )
+    return Counter((row["from_stage"], row["to_stage"]) for row in rows)
 
 
 def _count(found: Sequence[Place], place: str) -> tuple[int, int]:

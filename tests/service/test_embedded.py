@@ -26,6 +26,7 @@ from shared.store.embedded import embedded_postgres, revive
 
 async def note(url):
     connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_advisory_lock(1)")
     await connection.execute("CREATE TABLE IF NOT EXISTS starts (at timestamptz)")
     await connection.execute("INSERT INTO starts VALUES (now())")
     print(await connection.fetchval("SELECT count(*) FROM starts"), flush=True)
@@ -132,12 +133,15 @@ def test_a_server_that_was_killed_recovers(tmp_path: Path, start: Start) -> None
     """Killed with its process, or under it: what was committed is there, at the same URL."""
     first = start(tmp_path)
     assert first.read() == "1"
-    first.server.kill()
+    killed = first.server
+    killed.kill()
+    eventually(lambda: not lives(killed))
     assert first.again() == ["True", "2"]
     assert first.again() == ["False", "3"]
     server = first.server
     first.kill()
     server.kill()
+    eventually(lambda: not lives(server))
 
     second = start(tmp_path)
     assert second.read() == "4"
@@ -165,7 +169,7 @@ def test_the_notes_of_a_kill_or_a_reboot_mislead_nobody(tmp_path: Path, note: st
 def test_a_folder_whose_making_was_interrupted_is_made_again(tmp_path: Path, start: Start) -> None:
     """Killed while initdb runs, the next start makes a whole one."""
     first = start(tmp_path)
-    eventually(lambda: (tmp_path / "postgres.new/PG_VERSION").exists())
+    eventually(lambda: list(tmp_path.glob("postgres.new-*/PG_VERSION")))
     first.kill()
 
     second = start(tmp_path)

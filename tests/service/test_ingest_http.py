@@ -253,7 +253,8 @@ async def test_a_website_may_post(ingest: Ingest) -> None:
     assert "access-control-allow-credentials" not in preflight.headers
     for headers in (preflight.headers, answer.headers):
         assert headers["access-control-allow-origin"] == "*"
-    assert answer.headers["access-control-expose-headers"] == "Retry-After"
+    refused = await ingest.post(event(), key="nobody", Origin="https://shop.example")
+    assert refused.headers["access-control-expose-headers"] == "Retry-After"
 
 
 async def test_other_methods_and_paths_are_problems_too(ingest: Ingest) -> None:

@@ -203,6 +203,19 @@ async def test_requests_in_one_packet_are_answered_in_order(ingest: Ingest, dial
     assert len(await kept_in_local_log(ingest.data_dir)) == 2
 
 
+async def test_a_large_body_is_not_counted_as_the_next_requests_headers(dial: Dial) -> None:
+    """A request whose headers begin in the packet in which a body ends has its own 16 kB."""
+    wire = await dial()
+    large = json.dumps(event(properties={"a": "x" * 30_000})).encode()
+    first = HEAD + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    wire.send(first + REQUEST[:30])
+    assert (await wire.answer()).split()[1] == b"202"
+    wire.send(REQUEST[30:90])
+    wire.send(REQUEST[90:])
+
+    assert (await wire.answer()).split()[1] == b"202"
+
+
 async def test_hanging_up_in_the_middle_leaves_nothing_behind(ingest: Ingest, dial: Dial) -> None:
     """No record, no held bytes, no error."""
     wire = await dial()

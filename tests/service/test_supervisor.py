@@ -49,14 +49,13 @@ class Kept:
 async def kept(folder: Path, code: str, patience: Patience = QUICK) -> AsyncIterator[Kept]:
     """Keep a small Python program; it is gone at the end."""
     toy = Kept(folder, code, patience)
-    async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(toy.child.keep())
-        try:
-            yield toy
-        finally:
-            toy.child.kill()
-            await keeping
-    toy.log.close()
+    with closing(toy.log):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(toy.child.keep())
+            try:
+                yield toy
+            finally:
+                toy.child.kill()
 
 
 async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -103,8 +102,8 @@ async def test_a_service_is_asked_to_end_and_killed_only_if_it_does_not(tmp_path
     async with kept(tmp_path, polite) as toy:
         await eventually_async(lambda: toy.log.last_lines == ["up"])
         await toy.child.stop(30)
-        assert toy.child.pid is None
     assert "finished" in (tmp_path / "toy.log").read_text()
+    assert toy.told == []
 
     async with kept(tmp_path, deaf) as toy:
         await eventually_async(lambda: toy.log.last_lines[-1:] == ["up"])

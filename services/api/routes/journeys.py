@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -11,8 +12,10 @@ from starlette.responses import Response
 from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
 from services.api.routes.parameters import Parameters, Time
-from services.api.views.answers import Counts, Journeys
+from services.api.views.active import ActiveJourney
+from services.api.views.answers import Counts, Flows, Journeys
 from services.api.views.counts import counts_as_of, counts_now
+from services.api.views.flows import flows_until
 from services.api.views.reference import Reference
 from shared.clock import Clock
 from shared.problem import Problem
@@ -43,8 +46,19 @@ _COUNTS_EXAMPLE = {
 }
 
 
-class CountsParameters(Parameters):
-    """As of when the counts are asked for."""
+_FLOWS_EXAMPLE = {
+    "journey": "purchase-lifecycle",
+    "version": 1,
+    "at": "2026-03-01T12:00:00Z",
+    "flows": [
+        {"from": None, "to": "first", "count": 1310},
+        {"from": "first", "to": "dormant", "count": 88},
+    ],
+}
+
+
+class AsOfParameters(Parameters):
+    """As of when the answer is asked for."""
 
     at: Time | None = Field(default=None, description="event time, not in the future; absent: now")
 
@@ -59,19 +73,23 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
 
     async def get_counts(
         key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
-        wanted: Annotated[CountsParameters, Query()],
+        wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
         """How many customers are in each stage and exit, now or as of a past time. `paused` says how many
         of `count` are paused; places without customers are listed too."""
-        active = reference.journeys.get(key)
-        if active is None:
-            raise Problem(404, "journey_not_found", "no active journey has this key")
-        now = clock.now()
+        active = _active(reference, key)
         if wanted.at is None:
-            return Answer(await counts_now(pool, active, now))
-        if wanted.at > now:
-            raise invalid_parameters([("at", "lies in the future")])
-        return Answer(await counts_as_of(pool, active, wanted.at))
+            return Answer(await counts_now(pool, active, clock.now()))
+        return Answer(await counts_as_of(pool, active, _past(wanted.at, clock)))
+
+    async def get_flows(
+        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+        wanted: Annotated[AsOfParameters, Query()],
+    ) -> Response:
+        """How often customers have gone from one stage or exit to another, up to now or to a past time."""
+        active = _active(reference, key)
+        at = clock.now() if wanted.at is None else _past(wanted.at, clock)
+        return Answer(await flows_until(pool, active, at))
 
     router.add_api_route(
         "/v1/journeys",
@@ -88,3 +106,23 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         response_class=Answer,
         tags=["journeys"],
     )
+    router.add_api_route(
+        "/v1/journeys/{key}/flows",
+        get_flows,
+        responses=responses(Flows, _FLOWS_EXAMPLE),
+        response_class=Answer,
+        tags=["journeys"],
+    )
+
+
+def _active(reference: Reference, key: str) -> ActiveJourney:
+    active = reference.journeys.get(key)
+    if active is None:
+        raise Problem(404, "journey_not_found", "no active journey has this key")
+    return active
+
+
+def _past(at: datetime, clock: Clock) -> datetime:
+    if at > clock.now():
+        raise invalid_parameters([("at", "lies in the future")])
+    return at

@@ -148,6 +148,23 @@ class Counts(msgspec.Struct, frozen=True):
     stages: Sequence[PlaceCount]
 
 
+class Flow(msgspec.Struct, frozen=True):
+    """How often customers went from one place to another; `from` is null where the journey began."""
+
+    origin: str | None = msgspec.field(name="from")
+    to: str
+    count: int
+
+
+class Flows(msgspec.Struct, frozen=True):
+    """All moves between the stages and exits of a journey up to a time; pauses are none."""
+
+    journey: str
+    version: int
+    at: datetime
+    flows: Sequence[Flow]
+
+
 class ProblemAnswer(msgspec.Struct, frozen=True):
     """An error (RFC 9457). `code` is stable; `errors` names each wrong parameter; `request_id` finds the
     line in the log."""

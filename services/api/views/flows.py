@@ -1,0 +1,42 @@
+"""How often customers went from one stage or exit of a journey to another, up to a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.api.views.active import ActiveJourney
+from services.api.views.answers import Flow, Flows
+from services.api.views.customers import QUERY_TIMEOUT_S
+from shared.store.engine import Pool, connection_of
+
+_FLOWS = """
+SELECT from_stage, to_stage, sum(count)::bigint AS count
+FROM (
+    SELECT from_stage, to_stage, count FROM stage_flows
+    WHERE journey_key = $1 AND version = $2 AND hour < $3
+    UNION ALL
+    SELECT coalesce(from_stage, ''), to_stage, 1 FROM stage_transitions
+    WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL AND at >= $3 AND at <= $4
+) AS moves
+WHERE from_stage <> to_stage
+GROUP BY from_stage, to_stage HAVING sum(count) <> 0
+"""
+
+
+async def flows_until(pool: Pool, active: ActiveJourney, at: datetime) -> Flows:
+    """The moves up to `at` (UTC), in the definition's order; what a late touchpoint has shown not to have
+    happened is not among them.
+
+    Raises:
+        Transient: the store is away or busy.
+    """
+    definition = active.definition
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    async with connection_of(pool) as connection:
+        rows = await connection.fetch(
+            _FLOWS, definition.key, definition.version, hour, at, timeout=QUERY_TIMEOUT_S
+        )
+    order = {place: number for number, place in enumerate(("", *definition.places))}
+    rows.sort(key=lambda row: (order[row["from_stage"]], order[row["to_stage"]]))
+    flows = [Flow(row["from_stage"] or None, row["to_stage"], row["count"]) for row in rows]
+    return Flows(definition.key, definition.version, at, flows)
