@@ -184,7 +184,7 @@ def _identities(given: dict[str, str | list[str] | None]) -> tuple[str, ...]:
             ]
     if len(found) > limits.IDENTITIES_MAX:
         raise Refused("too_many_identities", "/identities")
-    return strongest_first(found)
+    return (found[0],) if len(found) == 1 else strongest_first(found)
 
 
 def _identity(kind: str, value: str, *at: int) -> str:

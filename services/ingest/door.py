@@ -29,11 +29,11 @@ from shared.keys import KeyRecord
 from shared.metrics import Metrics
 from shared.problem import Problem, problem_response
 
-CORS_HEADERS = (
+_CORS_HEADERS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"Retry-After"),
 )
-_JSON_HEADERS = ((b"content-type", b"application/json"), *CORS_HEADERS)
+_JSON_HEADERS = ((b"content-type", b"application/json"), _CORS_HEADERS[0])
 
 Answer = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
 """Status, headers, body."""
@@ -155,4 +155,4 @@ def _with_set_aside(accepted: Accepted, outcomes: Sequence[Outcome]) -> list[Ref
 def _problem(problem: Problem) -> Answer:
     response = problem_response(problem)
     headers = [header for header in response.raw_headers if header[0] != b"content-length"]
-    return problem.status, [*headers, *CORS_HEADERS], bytes(response.body)
+    return problem.status, [*headers, *_CORS_HEADERS], bytes(response.body)

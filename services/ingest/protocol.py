@@ -39,7 +39,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _phase: Phase = "idle"
     _message = 0
     _has_cycle = False
+    _chunk_bytes = _first_chunk_bytes = 0
     _header_bytes = 0
+    """What came of a request's headers after their first chunk."""
+    _are_headers_too_large = False
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: tuple[Phase, int] | None = None
 
@@ -56,6 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, then watch for the rest."""
         was_in_headers = self._phase == "headers"
+        self._chunk_bytes = len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -69,22 +73,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._phase, self._header_bytes = "headers", 0
+        self._first_chunk_bytes = self._chunk_bytes
         self._message += 1
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the target."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header."""
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The end of the headers."""
         self._phase = "body"
+        if self._first_chunk_bytes + self._header_bytes + self._chunk_bytes > HEADER_BYTES_MAX:
+            self._measure_headers()
         super().on_headers_complete()
         self._has_cycle = True
 
@@ -95,12 +92,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser stopped at."""
-        too_large = self._header_bytes > HEADER_BYTES_MAX
-        self._refuse(_HEADERS_TOO_LARGE if too_large else _MALFORMED)
+        self._refuse(_HEADERS_TOO_LARGE if self._are_headers_too_large else _MALFORMED)
 
-    def _count(self, count: int) -> None:
-        self._header_bytes += count
-        if self._header_bytes > HEADER_BYTES_MAX:
+    def _measure_headers(self) -> None:
+        """Stop at headers that are too large; what came in so many bytes may also be other requests."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > HEADER_BYTES_MAX:
+            self._phase, self._are_headers_too_large = "headers", True
             raise _HeadersTooLarge
 
     def _is_answering(self) -> bool:

@@ -43,6 +43,8 @@ STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
 COUNTER_SHARDS = 16
 _CONNECTIONS_MAX = 3
+# A plan that was kept from when the tables were small would scan them whole once they are large.
+_SESSION = {"plan_cache_mode": "force_custom_plan"}
 
 
 async def serve(
@@ -60,7 +62,12 @@ async def serve(
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
     async with AsyncExitStack() as parts:
         parts.callback(listener.close)
-        pool = await open_pool(database_url, connections_max=_CONNECTIONS_MAX, service="stager")
+        pool = await open_pool(
+            database_url,
+            connections_max=_CONNECTIONS_MAX,
+            service="stager",
+            server_settings=_SESSION,
+        )
         parts.callback(pool.terminate)
         await _prepare_store(pool, definitions, stop, clock)
         reader = await _join(settings, stop, clock)

@@ -58,10 +58,7 @@ class Backfill:
     async def _stage(self, connection: Connection, journey: Journey, customer_ids: Sequence[UUID]) -> None:
         await connection.execute(sql.LOCK_CUSTOMERS, customer_ids)
         staged = {customer_id for customer_id, _ in await read_states(connection, customer_ids, [journey])}
-        changes = [
-            await refold(connection, customer_id, journey, Held())
-            for customer_id in customer_ids
-            if customer_id not in staged
-        ]
+        missing = {customer_id: Held() for customer_id in customer_ids if customer_id not in staged}
+        changes = await refold(connection, journey, missing)
         began = [change for change in changes if change.added]
         await write_changes(connection, began, self._shard, self._clock.now())

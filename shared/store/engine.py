@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -27,11 +27,22 @@ _SERVER_SETTINGS = {
     "lock_timeout": "5s",
     "statement_timeout": "15s",
     "timezone": "UTC",
+    # Compiling a plan costs more than any statement of ours takes to run.
+    "jit": "off",
 }
 
 
-async def open_pool(database_url: str, *, connections_max: int, service: str) -> Pool:
-    """A pool that connects when first used, so that a service starts while the store is away."""
+async def open_pool(
+    database_url: str,
+    *,
+    connections_max: int,
+    service: str,
+    server_settings: Mapping[str, str] | None = None,
+) -> Pool:
+    """A pool that connects when first used, so that a service starts while the store is away.
+
+    `server_settings` are session settings of PostgreSQL beside those that every session of ours has.
+    """
     return await asyncpg.create_pool(
         database_url,
         min_size=0,
@@ -39,7 +50,11 @@ async def open_pool(database_url: str, *, connections_max: int, service: str) ->
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         reset=_keep_session,
-        server_settings={**_SERVER_SETTINGS, "application_name": f"rejse-{service}"},
+        server_settings={
+            **_SERVER_SETTINGS,
+            "application_name": f"rejse-{service}",
+            **(server_settings or {}),
+        },
     )
 
 

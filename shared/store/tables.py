@@ -111,9 +111,9 @@ stage_transitions = Table(
     Column("superseded_at", _TIME),
     Index(
         "stage_transitions_standing_idx",
+        "at",
         "journey_key",
         "version",
-        "at",
         postgresql_where=text("superseded_at IS NULL"),
     ),
 )
