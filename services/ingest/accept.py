@@ -19,7 +19,7 @@ from services.ingest import event as limits
 from services.ingest.event import Event
 from services.ingest.frames import Framing, frames
 from services.ingest.refusals import Refusal, Refused, pointer
-from services.ingest.suspicion import may_nest_deep, suspicious
+from services.ingest.suspicion import is_shallow_object, suspicious
 from services.ingest.thorough import Malformed, read_event
 from shared import codec
 from shared.eventlog.port import NewRecord
@@ -101,14 +101,14 @@ def _read(raw: bytes, clean: bool) -> Event:
 
 def _read_quickly(raw: bytes) -> Event | None:
     """The touchpoint of bytes that hold nothing suspicious, or None if they need a closer look."""
-    if len(raw) > limits.EVENT_BYTES_MAX or may_nest_deep(raw):
+    if len(raw) > limits.EVENT_BYTES_MAX:
         return None
     try:
         event = _EVENT.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     for member in (event.properties, event.traits, event.context, event.consent):
-        if member is not EMPTY_OBJECT and not bytes(member).startswith(b"{"):
+        if member is not EMPTY_OBJECT and not is_shallow_object(bytes(member)):
             return None
     return event
 

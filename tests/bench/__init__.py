@@ -1,1 +1,1 @@
-"""Measurements against named baselines; run by `make bench`, never collected by pytest."""
+"""Benchmarks: Rejse beside named baselines, measured in one run (`make bench`)."""

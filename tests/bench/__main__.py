@@ -1,0 +1,52 @@
+"""`make bench`, or `make bench PART=ingest`: measure and print the table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.rig import new_home
+from tests.bench.table import Section, rendered
+
+PARTS = ("ingest", "stager", "freshness", "api", "start")
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Run the parts asked for, or all. The exit code: 0 measured, 2 there is no such part."""
+    unknown = set(wanted) - {*PARTS, "profile"}
+    if unknown:
+        print(
+            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}, profile",
+            file=sys.stderr,
+        )
+        return 2
+    sections: list[Section] = []
+    for name in wanted or PARTS:
+        began_s = time.monotonic()
+        with new_home() as home:
+            sections += importlib.import_module(f"tests.bench.{name}").measure(home)
+        print(f"{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+    print(_machine(), "", rendered(sections), sep="\n")
+    return 0
+
+
+def _machine() -> str:
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    load_1, load_5, _ = os.getloadavg()
+    return (
+        f"{os.cpu_count()} cores ({model or platform.machine()}), {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}. "
+        f"Load average at the end: {load_1:.1f} (1 min), {load_5:.1f} (5 min). "
+        "Median of three interleaved runs; *spread* is their range."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""The query API: one customer's stage, beside a bare read of the row and the obvious way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+
+from shared.clock import SystemClock
+from shared.eventlog.port import TOPIC
+from tests.bench import load, topics
+from tests.bench.http import get
+from tests.bench.measure import Measure, Run, interleaved
+from tests.bench.processes import PARTITIONS, Server, apart, baseline, peak_rss_mib, service
+from tests.bench.rig import kafka, new_key, postgres
+from tests.bench.stager import watched
+from tests.bench.table import Section, Target, ratio
+
+BARE, OBVIOUS = "a bare asyncpg read", "the obvious way"
+OURS, OURS_BY_ID = "Rejse, by identity", "Rejse, by the customer's id"
+RECORDS, CUSTOMERS = 60_000, 10_000
+SECONDS = 3.0
+
+_STAGED = "SELECT i.identity, s.customer_id FROM journey_states AS s JOIN identities AS i USING (customer_id)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A server and the requests that it is sent."""
+
+    server: Server
+    requests: Sequence[bytes]
+
+
+def measure(home: Path) -> Sequence[Section]:
+    """Reads of customers that Rejse's own stager has staged."""
+    with postgres() as store, store.database() as database_url:
+        _stage(home, database_url)
+        customers = asyncio.run(_staged(database_url))
+        identities = [identity for identity, _ in customers]
+        ids = [str(id_) for _, id_ in customers]
+        key = new_key(database_url, "read")
+        with (
+            baseline("bare_read", database_url, home=home) as bare,
+            baseline("obvious_api", database_url, home=home) as obvious,
+            service("api", {"database_url": database_url}, home) as ours,
+        ):
+            asked = {
+                BARE: _Asked(bare, [get(f"/{id_}") for id_ in ids]),
+                OBVIOUS: _Asked(obvious, [get(f"/customers/{id_}") for id_ in ids]),
+                OURS: _Asked(ours, [get(f"/v1/customers/{identity}", key) for identity in identities]),
+                OURS_BY_ID: _Asked(ours, [get(f"/v1/customers/{id_}", key) for id_ in ids]),
+            }
+            rows = interleaved({name: _run(one) for name, one in asked.items()})
+    return [_section(rows)]
+
+
+def _stage(home: Path, database_url: str) -> None:
+    begin = SystemClock().now() - timedelta(days=2)
+    with kafka(home, core=None) as broker:
+        apart(topics.fill, broker.bootstrap, TOPIC, RECORDS, CUSTOMERS, begin, core=None)
+        settings = {
+            "database_url": database_url,
+            "kafka_bootstrap": broker.bootstrap,
+            "kafka_partitions": str(PARTITIONS),
+        }
+        with service("stager", settings, home, core=None) as stager:
+            asyncio.run(watched(database_url, stager, RECORDS))
+
+
+async def _staged(database_url: str) -> list[tuple[str, UUID]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("ANALYZE")
+        return [(row[0], row[1]) for row in await connection.fetch(_STAGED)]
+    finally:
+        await connection.close()
+
+
+def _run(asked: _Asked) -> Run:
+    job = load.Job(asked.server.port, asked.requests, SECONDS, asked.server.pids)
+    return lambda: _measured(asked.server, apart(load.closed, job))
+
+
+def _measured(server: Server, loaded: load.Loaded) -> Measure:
+    return Measure(
+        rate_s=loaded.rate_s,
+        per_cpu_s=loaded.rate_s * loaded.seconds / loaded.cpu_s,
+        p50_ms=loaded.p50_ms,
+        p99_ms=loaded.p99_ms,
+        rss_mib=peak_rss_mib(server.pids),
+    )
+
+
+def _section(rows: Mapping[str, Measure]) -> Section:
+    ours = rows[OURS].per_cpu_s
+    return Section(
+        "API, one customer",
+        rows,
+        BARE,
+        unit="requests",
+        notes=(
+            f"`GET /v1/customers/{{ref}}`, {load.CONNECTIONS} connections, closed loop, CPU of the server.",
+        ),
+        targets=(
+            Target("api, per CPU-second, of a bare read", ratio(ours, rows[BARE].per_cpu_s), 0.5, "at least"),
+            Target(
+                "api, per CPU-second, of the obvious way",
+                ratio(ours, rows[OBVIOUS].per_cpu_s),
+                4.5,
+                "at least",
+            ),
+            Target("api, memory under load, MiB", rows[OURS].rss_mib, 150, "at most"),
+        ),
+    )

@@ -1,0 +1,119 @@
+"""The table that a run prints: what was measured, beside its baselines, and the targets it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.bench.measure import Measure
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on a number of this run. `actual` is None where it could not be measured."""
+
+    what: str
+    actual: float | None
+    bound: float
+    sense: Literal["at least", "at most"]
+
+    @property
+    def met(self) -> bool:
+        """Whether the bound holds."""
+        if self.actual is None:
+            return False
+        return self.actual >= self.bound if self.sense == "at least" else self.actual <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The rows of one question. The ratio of each row is to `baseline`, per CPU-second."""
+
+    title: str
+    rows: Mapping[str, Measure]
+    baseline: str | None = None
+    unit: str = "events"
+    notes: Sequence[str] = ()
+    targets: Sequence[Target] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    head: str
+    cell: Callable[[Measure], str]
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """One number as a multiple of another, if there are both."""
+    return part / whole if part is not None and whole else None
+
+
+def rendered(sections: Sequence[Section]) -> str:
+    """All sections, then all targets, as Markdown."""
+    lines: list[str] = []
+    for section in sections:
+        lines += [
+            f"### {section.title}",
+            "",
+            *_table(section),
+            "",
+            *(f"{note}  " for note in section.notes),
+            "",
+        ]
+    targets = [target for section in sections for target in section.targets]
+    if targets:
+        lines += [
+            "### Targets",
+            "",
+            *_grid(("what", "target", "measured", "met"), map(_target_cells, targets)),
+        ]
+    return "\n".join(lines)
+
+
+def _table(section: Section) -> list[str]:
+    columns = [column for column in _columns(section) if any(map(column.cell, section.rows.values()))]
+    head = ("", *(column.head for column in columns))
+    return _grid(
+        head,
+        ((name, *(column.cell(row) or "–" for column in columns)) for name, row in section.rows.items()),
+    )
+
+
+def _columns(section: Section) -> Iterable[_Column]:
+    yield _Column(f"{section.unit}/s", lambda row: _whole(row.rate_s))
+    yield _Column(f"{section.unit} per CPU-second", lambda row: _whole(row.per_cpu_s))
+    yield _Column("p50 ms", lambda row: _fine(row.p50_ms))
+    yield _Column("p99 ms", lambda row: _fine(row.p99_ms))
+    yield _Column("RSS MiB", lambda row: _whole(row.rss_mib))
+    yield _Column("seconds", lambda row: _fine(row.seconds))
+    yield _Column("spread", lambda row: "" if row.spread is None else f"{row.spread:.0%}")
+    if section.baseline is not None:
+        base = section.rows.get(section.baseline, Measure())
+        yield _Column(f"of {section.baseline}", lambda row: _times(ratio(row.per_cpu_s, base.per_cpu_s)))
+
+
+def _target_cells(target: Target) -> tuple[str, ...]:
+    sign = "≥" if target.sense == "at least" else "≤"
+    actual = "–" if target.actual is None else f"{target.actual:.3g}"
+    return target.what, f"{sign} {target.bound:g}", actual, "yes" if target.met else "**no**"
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _whole(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}"
+
+
+def _fine(number: float | None) -> str:
+    return "" if number is None else f"{number:.1f}"
+
+
+def _times(number: float | None) -> str:
+    return "" if number is None else f"{number:.2f}"

@@ -1,0 +1,69 @@
+"""The README tells the truth: its tour is run block by block, and its table is the catalogue."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.docs.settings_table import README, table
+from tests.support.eventually import eventually
+from tests.support.installation import Installation
+from tests.support.process import RejseProcess
+
+_BLOCK = re.compile(r"^```(sh|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_table_of_settings_is_the_catalogue() -> None:
+    """Every setting is there; `python -m tests.docs.settings_table` mends what differs."""
+    assert table() in README.read_text()
+
+
+def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
+    """Every block runs in order, as a user types it, and answers what the README shows."""
+    blocks = [(match[1], match[2]) for match in _BLOCK.finditer(README.read_text())]
+    setup, *rest = [text for language, text in blocks if language == "sh"]
+    shown = next(json.loads(text) for language, text in blocks if language == "json")
+    with Installation(tmp_path) as rejse:
+        rejse.start("run")
+        rejse.read_keys()
+        post, customer, timeline, counts, ops = rest
+        assert json.loads(block(rejse, setup, post)) == shown
+        eventually(
+            lambda: json.loads(block(rejse, setup, timeline))["items"],
+            until=lambda items: len(items) >= 4,
+            tolerate=(KeyError,),
+        )
+        found = json.loads(block(rejse, setup, customer))
+        now, then, flows = (
+            json.loads(answer) for answer in block(rejse, setup, separated(counts)).split("\n") if answer
+        )
+        seen = block(rejse, setup, ops)
+
+    assert {one["kind"] for one in found["identities"]} == {"email", "anonymous_id", "phone"}
+    assert found["journeys"][0]["stage"] in ("first", "dormant")
+    assert sum(stage["count"] for stage in now["stages"]) == 1
+    assert {stage["stage"]: stage["count"] for stage in then["stages"]} == {
+        "first": 1,
+        "repeat": 0,
+        "dormant": 0,
+    }
+    assert flows["flows"][0] == {"from": None, "to": "first", "count": 1}
+    assert 'rejse_stager_records_total{fate="stored"} 3.0' in seen
+    assert '"status":"ready"' in seen
+
+
+def separated(block: str) -> str:
+    """The same commands, each answer on a line of its own."""
+    return "\n".join(f"{line}; echo" for line in block.strip().splitlines())
+
+
+def block(rejse: Installation, setup: str, text: str) -> str:
+    """What a block prints in a shell where the first one was typed before it."""
+    env = RejseProcess([], env=rejse.env, log_file=rejse.home / "tour.log").environment
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{setup}\n{text}"],
+        env=dict(env), cwd=rejse.home, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout
