@@ -52,7 +52,7 @@ class Detour:
         self._seconds = metrics.histogram("rejse_ingest_append_seconds")
         self._open = asyncio.Event()
         self._spooling = 0
-        self._spool_failed = False
+        self._spool_failed = self._spool_full = False
         if not spool.is_empty():
             self._set_open(True)
 
@@ -81,7 +81,7 @@ class Detour:
             return "ok"
         if self._spool_failed:
             return "the log is away and the spool's disk fails"
-        if not self._spool.has_room():
+        if self._spool_full or not self._spool.has_room():
             return "the log is away and the spool is full"
         return f"degraded: the log is away; {self._spool.bytes_used()} bytes wait in the spool"
 
@@ -109,6 +109,7 @@ class Detour:
         finally:
             self._spooling -= 1
         self._spool_failed = Outcome.UNKNOWN in outcomes
+        self._spool_full = Outcome.FULL in outcomes
         self._failpoints.reach("ingest.after_spool_commit")
         self._spooled.inc(sum(outcome is Outcome.KEPT for outcome in outcomes))
         return outcomes
@@ -129,6 +130,7 @@ class Detour:
             self._set_aside.inc(len(refused))
             _log.error("spool_records_set_aside", extra=fields(records=len(refused)))
         await self._spool.drop(batch)
+        self._spool_full = False
         self._drained.inc(len(batch.records) - len(refused))
         return True
 

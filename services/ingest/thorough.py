@@ -68,7 +68,7 @@ def read_event(raw: bytes) -> Event:
     if len(raw) > event.EVENT_BYTES_MAX:
         raise Refused("event_too_large")
     value = parse(raw)
-    if not isinstance(value, dict):
+    if not isinstance(value, _Object):
         raise Refused("not_an_object")
     _Walk(_is_utf8(raw)).check(value, ())
     _check_members(value)
@@ -133,36 +133,32 @@ class _Walk:
     def __init__(self, is_utf8: bool) -> None:
         self._is_utf8 = is_utf8
 
-    def check(self, value: Any, place: Place) -> None:
+    def check(self, value: _Object | list[Any], place: Place) -> None:
         """Refuse the first thing that can't be kept.
 
         Raises:
             Refused: with its place.
         """
-        kind = type(value)
-        if kind is str:
-            self._check_text(value, place)
-        elif kind is _Object:
-            self._check_object(value, place)
-        elif kind is list:
-            self._check_array(value, place)
-        elif kind is _Unfit:
-            raise Refused(value.code, pointer(*place))
+        if len(place) >= event.DEPTH_MAX:
+            raise Refused("too_deep", pointer(*place))
+        if isinstance(value, _Object):
+            self._check_names(value, place)
+        for name, member in value.pairs if isinstance(value, _Object) else enumerate(value):
+            kind = type(member)
+            if kind in _HARMLESS:
+                continue
+            if kind is str:
+                self._check_text(member, (*place, name))
+            elif kind is _Unfit:
+                raise Refused(member.code, pointer(*place, name))
+            else:
+                self.check(member, (*place, name))
 
-    def _check_object(self, value: _Object, place: Place) -> None:
-        _check_depth(place)
-        for name, member in value.pairs:
+    def _check_names(self, value: _Object, place: Place) -> None:
+        for name, _ in value.pairs:
             if len(name) > event.NAME_CHARACTERS_MAX:
                 raise Refused("name_too_long", pointer(*place))
             self._check_text(name, place)
-            if type(member) not in _HARMLESS:
-                self.check(member, (*place, name))
-
-    def _check_array(self, value: list[Any], place: Place) -> None:
-        _check_depth(place)
-        for index, item in enumerate(value):
-            if type(item) not in _HARMLESS:
-                self.check(item, (*place, index))
 
     def _check_text(self, text: str, place: Place) -> None:
         if text.isascii() and "\0" not in text:
@@ -174,11 +170,6 @@ class _Walk:
             raise Refused("nul_character", pointer(*place))
         is_byte = not self._is_utf8 and "\udc80" <= bad[0] <= "\udcff"
         raise Refused("invalid_utf8" if is_byte else "lone_surrogate", pointer(*place))
-
-
-def _check_depth(place: Place) -> None:
-    if len(place) >= event.DEPTH_MAX:
-        raise Refused("too_deep", pointer(*place))
 
 
 def _check_members(value: dict[str, Any]) -> None:

@@ -104,6 +104,9 @@ class Loop:
                 await self._recover(error)
 
     async def _turn(self) -> None:
+        if self.failing is not None:
+            # The reader has gone past what was not committed: nothing may be read before it is back there.
+            await self._partitions.resync()
         await self._partitions.follow()
         records = await self._reader.poll(self._records_max, POLL_TIMEOUT_S)
         ours = [record for record in records if self._is_next_or_later(record)]
@@ -162,11 +165,6 @@ class Loop:
             await self._clock.sleep(pause_s * random.uniform(0.5, 1.5))
         if isinstance(error, LogReplaced):
             self._partitions.drop_all()
-            return
-        try:
-            await self._partitions.resync()
-        except Transient as again:
-            self.failing = f"{type(again).__name__}: {again}"
 
     def _account(self, batch: Batch, done: Done, begun_s: float) -> None:
         now = self._clock.now()
