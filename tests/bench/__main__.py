@@ -18,10 +18,10 @@ PARTS = ("ingest", "stager", "freshness", "api", "start")
 
 def main(wanted: Sequence[str]) -> int:
     """Run the parts asked for, or all. The exit code: 0 measured, 2 there is no such part."""
-    unknown = set(wanted) - {*PARTS, "profile"}
+    unknown = set(wanted) - set(PARTS)
     if unknown:
         print(
-            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}, profile",
+            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}",
             file=sys.stderr,
         )
         return 2

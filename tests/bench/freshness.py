@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class _Sampled(Paced):
         self._run = run
         self._numbers = itertools.count()
         self._sent_on: dict[Connection, int] = {}
-        self._free = list(watchers)
+        self._free = deque(watchers)
         self._tasks = tasks
         self._clock = SystemClock()
         self.fresh_s: list[float] = []
@@ -129,7 +130,7 @@ class _Sampled(Paced):
             self.unwatched += 1
 
     async def _watch(self, number: int, kept_s: float) -> None:
-        watcher = self._free.pop()
+        watcher = self._free.popleft()
         await watcher.until_visible(self._customer(number), self._id(number))
         self.fresh_s.append(time.monotonic() - kept_s)
         self._free.append(watcher)

@@ -177,11 +177,11 @@ class Paced(Run):
         self._rate_s = rate_s
         self._began_s = 0.0
         self._sent = 0
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()  # in turns: one that is left alone would be closed
         self._late: deque[float] = deque()
 
     def _begin(self, connections: Sequence[Connection]) -> None:
-        self._idle = list(connections)
+        self._idle.extend(connections)
         self._began_s = time.monotonic()
         self._tick()
 
@@ -200,7 +200,7 @@ class Paced(Run):
         while (due_s := self._began_s + self._sent / self._rate_s) <= now_s:
             self._sent += 1
             if self._idle:
-                self._send(self._idle.pop(), due_s)
+                self._send(self._idle.popleft(), due_s)
             else:
                 self._late.append(due_s)
         if len(self._late) > _BACKLOG_MAX_S * self._rate_s:
