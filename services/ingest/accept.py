@@ -19,7 +19,7 @@ from services.ingest import event as limits
 from services.ingest.event import Event
 from services.ingest.frames import Framing, frames
 from services.ingest.refusals import Refusal, Refused, pointer
-from services.ingest.suspicion import is_shallow_object, suspicious
+from services.ingest.suspicion import may_nest_deep, suspicious
 from services.ingest.thorough import Malformed, read_event
 from shared import codec
 from shared.eventlog.port import NewRecord
@@ -33,6 +33,7 @@ from shared.touchpoint import (
     strongest_first,
 )
 
+_OPENING_BRACE = ord("{")
 _EVENT = msgspec.json.Decoder(Event)
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -66,7 +67,7 @@ def accept(
 
     Raises:
         Malformed: the body is not JSON. A line of NDJSON that is not is only refused.
-        TooManyEvents: the body has too many touchpoints.
+        TooMuch: the body has too many touchpoints or brackets.
     """
     accepted = Accepted()
     seen: set[str] = set()
@@ -101,14 +102,14 @@ def _read(raw: bytes, clean: bool) -> Event:
 
 def _read_quickly(raw: bytes) -> Event | None:
     """The touchpoint of bytes that hold nothing suspicious, or None if they need a closer look."""
-    if len(raw) > limits.EVENT_BYTES_MAX:
+    if len(raw) > limits.EVENT_BYTES_MAX or may_nest_deep(raw):
         return None
     try:
         event = _EVENT.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return None
     for member in (event.properties, event.traits, event.context, event.consent):
-        if member is not EMPTY_OBJECT and not is_shallow_object(bytes(member)):
+        if member is not EMPTY_OBJECT and bytes(member)[0] != _OPENING_BRACE:
             return None
     return event
 

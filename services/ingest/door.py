@@ -13,8 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.ingest.accept import Accepted, accept
 from services.ingest.body import ClientGone, inflate, read_body
-from services.ingest.event import EVENTS_MAX
-from services.ingest.frames import TooManyEvents, framing
+from services.ingest.frames import TooMuch, framing
 from services.ingest.head import Head
 from services.ingest.keycache import KeyCache
 from services.ingest.ledger import Ledger
@@ -109,8 +108,8 @@ class TouchpointsDoor:
             accepted = accept(body, framing(media_type, body), key.source, self._clock.now(), self._new_id)
         except Malformed as error:
             raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
-        except TooManyEvents:
-            raise Problem(413, "too_many_events", f"a request has at most {EVENTS_MAX} touchpoints") from None
+        except TooMuch as excess:
+            raise Problem(413, excess.code, excess.detail) from None
         self._rates.spend(key.id, accepted.received)
         return accepted
 

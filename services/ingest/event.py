@@ -13,6 +13,9 @@ EVENT_BYTES_MAX = 32 * 1024
 EVENTS_MAX = 500
 WIRE_BYTES_MAX = 1024 * 1024
 INFLATED_BYTES_MAX = 4 * 1024 * 1024
+BRACKETS_MAX = 200_000
+"""Bounds the time that a request takes: each may begin a value that has to be looked at. A request of 500
+usual touchpoints has a few thousand."""
 DEPTH_MAX = 16
 NAME_CHARACTERS_MAX = 200
 NUMBER_CHARACTERS_MAX = 400

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from services.ingest.event import EVENT_BYTES_MAX, EVENTS_MAX
+from services.ingest.event import BRACKETS_MAX, EVENT_BYTES_MAX, EVENTS_MAX
 from services.ingest.refusals import Refused
 from services.ingest.thorough import Malformed, parse
 
@@ -23,8 +23,13 @@ _TOKENS_MAX = 200_000
 _OPENING, _CLOSING, _COMMA = b"[{", b"]}", b","
 
 
-class TooManyEvents(Exception):
-    """A request has more touchpoints, or lines, than it may have."""
+class TooMuch(Exception):
+    """A request has more in it than it may have."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
 
 
 def framing(media_type: str, body: bytes) -> Framing:
@@ -41,8 +46,10 @@ def frames(body: bytes, framing: Framing) -> list[bytes]:
 
     Raises:
         Malformed: the body is no JSON array. A single object and lines are not looked at.
-        TooManyEvents: there are too many; blank lines are free up to as many again.
+        TooMuch: there are too many (blank lines are free up to as many again), or too many brackets.
     """
+    if len(body) > BRACKETS_MAX and body.count(b"{") + body.count(b"[") > BRACKETS_MAX:
+        raise TooMuch("too_intricate", f"a request has at most {BRACKETS_MAX} opening brackets")
     if framing == "ndjson":
         return _lines(body)
     body = body.strip(_SPACE)
@@ -51,11 +58,15 @@ def frames(body: bytes, framing: Framing) -> list[bytes]:
 
 def _lines(body: bytes) -> list[bytes]:
     if body.count(b"\n") > 2 * EVENTS_MAX:
-        raise TooManyEvents
+        raise _too_many_events()
     lines = [line for line in (line.strip(_SPACE) for line in body.split(b"\n")) if line]
     if len(lines) > EVENTS_MAX:
-        raise TooManyEvents
+        raise _too_many_events()
     return lines
+
+
+def _too_many_events() -> TooMuch:
+    return TooMuch("too_many_events", f"a request has at most {EVENTS_MAX} touchpoints")
 
 
 def _sniffed(body: bytes) -> Framing:
@@ -80,7 +91,7 @@ def _items(body: bytes) -> list[bytes]:
     except (msgspec.DecodeError, RecursionError):
         return _items_one_by_one(body)
     if len(items) > EVENTS_MAX:
-        raise TooManyEvents
+        raise _too_many_events()
     return [bytes(item) for item in items]
 
 
@@ -97,7 +108,7 @@ def _items_one_by_one(body: bytes) -> list[bytes]:
             depth -= 1
         if (kind == _COMMA and depth == 1) or depth == 0:
             if len(items) == EVENTS_MAX:
-                raise TooManyEvents
+                raise _too_many_events()
             items.append(_item(body, start, token.start()))
             start = token.end()
         if depth == 0:

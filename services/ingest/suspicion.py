@@ -13,9 +13,6 @@ import re
 
 from services.ingest.event import DEPTH_MAX, NAME_CHARACTERS_MAX
 
-_OPENING_BRACE = ord("{")
-_LEVELS_MAX = DEPTH_MAX - 1
-"""Of a touchpoint's member: the touchpoint itself is the first level."""
 _BAD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LONG_NAME = re.compile(rb'"[^"]{%d,}"\s*:' % (NAME_CHARACTERS_MAX + 1))
 _LONG = NAME_CHARACTERS_MAX + 1
@@ -53,12 +50,9 @@ def suspicious(data: bytes) -> bool:
     )
 
 
-def is_shallow_object(member: bytes) -> bool:
-    """Whether the JSON value of a touchpoint's member is an object that can't nest beyond the limit: no
-    value nests deeper than it has opening brackets, and each of them is closed again."""
-    if member[0] != _OPENING_BRACE:
-        return False
-    return len(member) < 2 * _LEVELS_MAX or member.count(b"{") + member.count(b"[") <= _LEVELS_MAX
+def may_nest_deep(data: bytes) -> bool:
+    """Whether the bytes may nest deeper than the limit: never more than they have opening brackets."""
+    return data.count(b"{") + data.count(b"[") > DEPTH_MAX
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -148,7 +148,8 @@ class _Walk:
             if kind in _HARMLESS:
                 continue
             if kind is str:
-                self._check_text(member, (*place, name))
+                if not member.isascii() or "\0" in member:
+                    self._check_text(member, (*place, name))
             elif kind is _Unfit:
                 raise Refused(member.code, pointer(*place, name))
             else:
@@ -158,11 +159,10 @@ class _Walk:
         for name, _ in value.pairs:
             if len(name) > event.NAME_CHARACTERS_MAX:
                 raise Refused("name_too_long", pointer(*place))
-            self._check_text(name, place)
+            if not name.isascii() or "\0" in name:
+                self._check_text(name, place)
 
     def _check_text(self, text: str, place: Place) -> None:
-        if text.isascii() and "\0" not in text:
-            return
         bad = _BAD_CHARACTER.search(text)
         if bad is None:
             return

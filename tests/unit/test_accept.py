@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from services.ingest.accept import Accepted, accept
-from services.ingest.frames import TooManyEvents, framing
+from services.ingest.frames import TooMuch, framing
 from services.ingest.refusals import CODES
 from services.ingest.thorough import Malformed
 from shared import codec
@@ -390,7 +390,7 @@ def test_a_request_has_500_events() -> None:
         (b"\n" * 2_000, "ndjson"),
     ):
         for quick in (True, False):
-            with pytest.raises(TooManyEvents):
+            with pytest.raises(TooMuch):
                 accept(
                     body,
                     framing(f"application/{framed.replace('nd', 'x-nd')}", body),
@@ -399,6 +399,15 @@ def test_a_request_has_500_events() -> None:
                     ids().__next__,
                     quick=quick,
                 )
+
+
+def test_a_request_has_200_000_brackets() -> None:
+    """Small bodies that would take seconds to look through are refused as a whole, unread."""
+    body = b"[" + b",".join([with_raw(b"[" + b"[]," * 450 + b"1]")] * 450) + b"]"
+    for quick in (True, False):
+        with pytest.raises(TooMuch) as caught:
+            accept(body, "json", "shop", NOW, ids().__next__, quick=quick)
+        assert caught.value.code == "too_intricate"
 
 
 def test_repeated_members_count_once_the_last_one() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.ingest.accept import Accepted, accept
-from services.ingest.frames import Framing, TooManyEvents
+from services.ingest.frames import Framing, TooMuch
 from services.ingest.thorough import Malformed
 from shared import codec
 
@@ -154,8 +154,8 @@ def verdict(body: bytes, framed: Framing, *, quick: bool) -> Accepted | tuple[st
         return accept(body, framed, "shop", NOW, ids().__next__, quick=quick)
     except Malformed as error:
         return error.reason, error.byte
-    except TooManyEvents:
-        return "too many"
+    except TooMuch:
+        return "too much"
 
 
 @settings(max_examples=1_500)
