@@ -16,6 +16,7 @@ _ANSWERS = (
     answers.Timeline,
     answers.Journeys,
     answers.Counts,
+    answers.Flows,
     answers.ProblemAnswer,
 )
 
