@@ -51,7 +51,7 @@ _FLOWS_EXAMPLE = {
     "version": 1,
     "at": "2026-03-01T12:00:00Z",
     "flows": [
-        {"from": None, "to": "first", "count": 1310},
+        {"from": "first", "to": "repeat", "count": 1310},
         {"from": "first", "to": "dormant", "count": 88},
     ],
 }
