@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.rig import new_home
 from tests.bench.table import Section, rendered
+from tests.support.home import new_home
 
 PARTS = ("ingest", "stager", "freshness", "api", "start")
 

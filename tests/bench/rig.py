@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,10 @@ from shared.store.migrate import upgrade
 from tests.bench.events import SOURCE
 from tests.bench.processes import LOAD_CORE, PARTITIONS, pinned
 from tests.support.broker import Broker
-from tests.support.lifeline import remove_at_the_end
 from tests.support.postgres import Postgres
 
 DURABLE = {"flush.messages": "1"}
 _POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
-
-
-@contextlib.contextmanager
-def new_home() -> Iterator[Path]:
-    """A folder on disk, not in memory, removed at the latest when this process ends."""
-    with tempfile.TemporaryDirectory(
-        prefix="rejse-bench-", dir="/var/tmp", ignore_cleanup_errors=True
-    ) as home:
-        remove_at_the_end(Path(home))
-        Path(home).chmod(0o711)  # PostgreSQL runs as another user where we are root
-        yield Path(home)
 
 
 @contextlib.contextmanager

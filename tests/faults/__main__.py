@@ -1,0 +1,53 @@
+"""`make faults`, or `make faults PART=campaign`: break things, check the promises, print the report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.report import Report, rendered
+from tests.faults.scale import Scale
+from tests.support.home import new_home
+
+PARTS = ("sockets", "hostile", "overload", "recovery", "campaign")
+FULL_PARTS = (*PARTS, "planted", "soak")
+"""Each is a module here with `run(scale, home)`, which returns its report."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts asked for, or all. The exit code: 0 every promise held, 1 one was broken."""
+    asked = _asked(arguments)
+    scale = Scale(full=asked.full, seed=asked.seed)
+    reports: list[Report] = []
+    for name in asked.parts or (FULL_PARTS if scale.full else PARTS):
+        began_s = time.monotonic()
+        with new_home() as home:
+            reports.append(_run(name, scale, home))
+        print(f"{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+    print(rendered(reports))
+    return 0 if all(report.held for report in reports) else 1
+
+
+def _run(name: str, scale: Scale, home: Path) -> Report:
+    report: Report = importlib.import_module(f"tests.faults.{name}").run(scale, home)
+    return report
+
+
+def _asked(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(FULL_PARTS))
+    parser.add_argument("--full", action="store_true", help="as much as a release shows")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="repeat a run")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.parts) - set(FULL_PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(FULL_PARTS)}")
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
