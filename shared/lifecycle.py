@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -18,6 +19,9 @@ from typing import Any
 import uvicorn
 
 from shared.clock import Clock
+
+_COLLECT_AFTER = 20_000
+"""Objects made and not freed yet."""
 
 
 class Deadline:
@@ -50,6 +54,14 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def spare_the_collector() -> None:
+    """Keep what is loaded by now out of garbage collection, and collect less often: reference counts free
+    nearly all that a request or a batch leaves behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 class HttpServer(uvicorn.Server):

@@ -15,7 +15,7 @@ from services.api.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
-from shared.lifecycle import listen, stop_on_signals
+from shared.lifecycle import listen, spare_the_collector, stop_on_signals
 from shared.logs import configure
 from shared.store.embedded import embedded_postgres
 from shared.store.migrate import upgrade
@@ -26,6 +26,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         settings = load(Settings, environ)
         configure("api", settings.log_level)
+        spare_the_collector()
         with ExitStack() as parts:
             database_url = settings.database_url
             if database_url is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -16,9 +16,11 @@ from services.ingest.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
-from shared.lifecycle import listen, stop_on_signals
+from shared.keys import KeyRecord
+from shared.lifecycle import listen, spare_the_collector, stop_on_signals
 from shared.logs import configure
-from shared.store.keys import load_keys
+from shared.store.engine import Pool, connection_of, open_pool
+from shared.store.keys import fetch_keys
 
 KEYS_TIMEOUT_S = 3.0
 
@@ -28,6 +30,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         settings = load(Settings, environ)
         configure("ingest", settings.log_level)
+        spare_the_collector()
         with ExitStack() as parts:
             database_url = settings.database_url or parts.enter_context(_embedded(settings))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -52,8 +55,17 @@ def _embedded(settings: Settings) -> Iterator[str]:
 
 async def _serve(settings: Settings, database_url: str) -> None:
     listener = listen(settings.host, settings.ingest_port)
-    with stop_on_signals() as stop:
-        await serve(settings, listener, stop, SystemClock(), partial(load_keys, database_url, KEYS_TIMEOUT_S))
+    pool = await open_pool(database_url, connections_max=1, service="ingest")
+    try:
+        with stop_on_signals() as stop:
+            await serve(settings, listener, stop, SystemClock(), partial(_keys, pool))
+    finally:
+        pool.terminate()
+
+
+async def _keys(pool: Pool) -> Sequence[KeyRecord]:
+    async with asyncio.timeout(KEYS_TIMEOUT_S), connection_of(pool) as connection:
+        return await fetch_keys(connection)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def create_app(
         {PATH: door},
         title="Rejse ingest",
         version="1",
-        routes=[*door_routes(door), *probe_routes(readiness, metrics)],
+        routes=[*door_routes(), *probe_routes(readiness, metrics)],
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,

@@ -1,47 +1,15 @@
-"""Reads a request's body within its bounds, and inflates it within others."""
+"""The bounds of a request's body, and inflating it within them."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from services.ingest.event import INFLATED_BYTES_MAX, WIRE_BYTES_MAX
-from services.ingest.limits import Held
 from shared.problem import Problem
 
 _GZIP = 16 + zlib.MAX_WBITS
 _MEMBERS_MAX = 128
 """Each member costs a copy of what follows it."""
-
-Receive = Callable[[], Awaitable[Any]]
-
-
-class ClientGone(Exception):
-    """The client has hung up before the body's end: there is nobody to answer."""
-
-
-async def read_body(receive: Receive, held: Held) -> bytes:
-    """The body as it comes over the wire; what was not announced is held as it comes.
-
-    Raises:
-        ClientGone: the client has hung up.
-        Problem: 413, it is too large; 503, no room is left for it.
-    """
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > WIRE_BYTES_MAX:
-            raise too_large()
-        held.at_least(len(body))
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    if len(body) > WIRE_BYTES_MAX:
-        raise too_large()
-    held.at_least(len(body))
-    return body
 
 
 def too_large() -> Problem:

@@ -1,18 +1,19 @@
-"""`POST /v1/touchpoints` as a plain ASGI callable: the hot path.
+"""`POST /v1/touchpoints`: the hot path.
 
 What sheds load comes first and costs least: key, rate, announced length, bytes in flight; only then is the
-body read, inflated and parsed. A 2xx is sent after the records are durable, never before.
+body collected, inflated and parsed. A 2xx is sent after the records are durable, never before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
-from starlette.types import Receive, Scope, Send
 
 from services.ingest.accept import Accepted, accept
-from services.ingest.body import ClientGone, inflate, read_body
+from services.ingest.body import inflate, too_large
+from services.ingest.event import WIRE_BYTES_MAX
 from services.ingest.frames import TooMuch, framing
 from services.ingest.head import Head
 from services.ingest.keycache import KeyCache
@@ -20,6 +21,7 @@ from services.ingest.ledger import Ledger
 from services.ingest.limits import Held, InFlight, Jitter, Rates
 from services.ingest.refusals import Refusal, Refused
 from services.ingest.thorough import Malformed
+from services.ingest.visit import Answer, Reply
 from services.ingest.writer import GroupWriter
 from shared.clock import Clock
 from shared.eventlog.port import Outcome
@@ -28,14 +30,10 @@ from shared.keys import KeyRecord
 from shared.metrics import Metrics
 from shared.problem import Problem, problem_response
 
-_CORS_HEADERS = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"Retry-After"),
-)
-_JSON_HEADERS = ((b"content-type", b"application/json"), _CORS_HEADERS[0])
-
-Answer = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
-"""Status, headers, body."""
+_JSON = b"content-type: application/json\r\naccess-control-allow-origin: *\r\n"
+_CALLERS_MAX = 10_000
+_CREDENTIALS_BYTES_MAX = 200
+_CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: Retry-After\r\n"
 
 
 class TouchpointsDoor:
@@ -56,56 +54,35 @@ class TouchpointsDoor:
         self._keys = keys
         self._rates = rates
         self._in_flight = in_flight
-        self._writer = writer
         self._ledger = ledger
-        self._clock = clock
         self._new_id = new_id
         self._jitter_s = jitter_s
         self._accepted = metrics.counter("rejse_ingest_requests_total").labels("202")
         self._requests = metrics.counter("rejse_ingest_requests_total")
         self._seconds = metrics.histogram("rejse_ingest_request_seconds")
+        self._ring = keys.ring
+        self._callers: dict[bytes, KeyRecord] = {}
+        """By the bytes that they showed, of this ring alone: hashing them again would tell nothing new."""
+        self.clock = clock
+        self.writer = writer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        began_s = self._clock.monotonic_s()
-        try:
-            status, headers, body = await self._answer(scope, receive)
-        except Problem as problem:
-            status, headers, body = _problem(problem)
-        except ClientGone:
-            self._requests.labels("client_gone").inc()
-            return
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await send({"type": "http.response.body", "body": body})
-        (self._accepted if status == 202 else self._requests.labels(str(status))).inc()
-        self._seconds.observe(self._clock.monotonic_s() - began_s)
+    def __call__(self, head: Head) -> TouchpointsRequest:
+        """Open a request."""
+        return TouchpointsRequest(self, head)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        head = Head(scope)
+    def admit(self, head: Head) -> tuple[KeyRecord, Held]:
+        """Whose request it is, and the room that it has."""
         key = self._key(head)
         self._rates.check(key.id)
-        media_type, is_gzip = head.media_type(), head.is_gzip()
+        head.check_media()
         head.check_length()
-        with self._in_flight.hold(head.length) as held:
-            body = await read_body(receive, held)
-            if is_gzip:
-                body = _inflated(body, held)
-            accepted = self._accept(body, media_type, key)
-            outcomes = await self._writer.write(accepted.records) if accepted.records else ()
-        return self._verdict(accepted, outcomes, key)
+        return key, self._in_flight.hold(head.length)
 
-    def _key(self, head: Head) -> KeyRecord:
-        found = self._keys.ring.find(head.key(), "write")
-        if found is not None:
-            return found
-        if not self._keys.known:
-            raise self._unavailable("keys_unknown", "the keys were not read yet")
-        raise Problem(401, "unauthorized", "the request needs a write key: Authorization: Bearer … or ?key=")
-
-    def _accept(self, body: bytes, media_type: str, key: KeyRecord) -> Accepted:
+    def accept(self, body: bytes, head: Head, key: KeyRecord) -> Accepted:
+        """The touchpoints of a body."""
+        now = self.clock.now()
         try:
-            accepted = accept(body, framing(media_type, body), key.source, self._clock.now(), self._new_id)
+            accepted = accept(body, framing(head.media_type, body), key.source, now, self._new_id)
         except Malformed as error:
             raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
         except TooMuch as excess:
@@ -113,7 +90,7 @@ class TouchpointsDoor:
         self._rates.spend(key.id, accepted.received)
         return accepted
 
-    def _verdict(self, accepted: Accepted, outcomes: Sequence[Outcome], key: KeyRecord) -> Answer:
+    def verdict(self, accepted: Accepted, outcomes: Sequence[Outcome], key: KeyRecord) -> Answer:
         """What a request is told.
 
         Raises:
@@ -129,16 +106,98 @@ class TouchpointsDoor:
         members = {"accepted": kept, "duplicate_in_request": accepted.duplicates, "refused": refusals}
         if not kept and not accepted.duplicates:
             raise Problem(422, "nothing_accepted", "no touchpoint of the request was accepted", more=members)
-        return 202, _JSON_HEADERS, msgspec.json.encode(members)
+        return Answer(202, _JSON, msgspec.json.encode(members))
+
+    def count(self, status: int, began_s: float) -> None:
+        """Count a request that has been answered."""
+        (self._accepted if status == 202 else self._requests.labels(str(status))).inc()
+        self._seconds.observe(self.clock.monotonic_s() - began_s)
+
+    def count_gone(self) -> None:
+        """Count a request whose client has hung up before its end."""
+        self._requests.labels("client_gone").inc()
+
+    def _key(self, head: Head) -> KeyRecord:
+        ring = self._keys.ring
+        if ring is not self._ring:
+            self._ring, self._callers = ring, {}
+        credentials = head.credentials
+        found = self._callers.get(credentials)
+        if found is not None:
+            return found
+        found = ring.find(head.key(), "write")
+        if found is not None:
+            if len(credentials) < _CREDENTIALS_BYTES_MAX and len(self._callers) < _CALLERS_MAX:
+                self._callers[credentials] = found
+            return found
+        if not self._keys.known:
+            raise self._unavailable("keys_unknown", "the keys were not read yet")
+        raise Problem(401, "unauthorized", "the request needs a write key: Authorization: Bearer … or ?key=")
 
     def _unavailable(self, code: str, detail: str) -> Problem:
         return Problem(503, code, detail, retry_after_s=self._jitter_s())
 
 
-def _inflated(body: bytes, held: Held) -> bytes:
-    inflated = inflate(body)
-    held.at_least(len(body) + len(inflated))
-    return inflated
+class TouchpointsRequest:
+    """A `visit.Request`."""
+
+    __slots__ = ("_began_s", "_door", "_head", "_held", "_key")
+
+    _key: KeyRecord
+    _held: Held | None
+
+    def __init__(self, door: TouchpointsDoor, head: Head) -> None:
+        self._door = door
+        self._head = head
+        self._held = None
+        self._began_s = door.clock.monotonic_s()
+
+    def admit(self) -> None:
+        self._key, self._held = self._door.admit(self._head)
+
+    def has_come(self, count: int) -> None:
+        assert self._held is not None
+        if count > WIRE_BYTES_MAX:
+            raise too_large()
+        self._held.at_least(count)
+
+    def take(self, body: bytes, reply: Reply) -> None:
+        accepted = self._door.accept(self._inflated(body), self._head, self._key)
+        if accepted.records:
+            self._door.writer.write(
+                accepted.records, lambda outcomes: reply(partial(self._verdict, accepted, outcomes))
+            )
+        else:
+            reply(partial(self._verdict, accepted, ()))
+
+    def refused(self, problem: Problem) -> Answer:
+        self._end(problem.status)
+        return _in_words(problem)
+
+    def left(self) -> None:
+        self._release()
+        self._door.count_gone()
+
+    def _inflated(self, body: bytes) -> bytes:
+        if not self._head.is_gzip:
+            return body
+        inflated = inflate(body)
+        assert self._held is not None
+        self._held.at_least(len(body) + len(inflated))
+        return inflated
+
+    def _verdict(self, accepted: Accepted, outcomes: Sequence[Outcome]) -> Answer:
+        answer = self._door.verdict(accepted, outcomes, self._key)
+        self._end(answer.status)
+        return answer
+
+    def _end(self, status: int) -> None:
+        self._release()
+        self._door.count(status, self._began_s)
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.release()
 
 
 def _with_set_aside(accepted: Accepted, outcomes: Sequence[Outcome]) -> list[Refusal]:
@@ -151,7 +210,9 @@ def _with_set_aside(accepted: Accepted, outcomes: Sequence[Outcome]) -> list[Ref
     return sorted(accepted.refusals + set_aside, key=lambda refusal: refusal.index)
 
 
-def _problem(problem: Problem) -> Answer:
+def _in_words(problem: Problem) -> Answer:
     response = problem_response(problem)
-    headers = [header for header in response.raw_headers if header[0] != b"content-length"]
-    return problem.status, [*headers, *_CORS_HEADERS], bytes(response.body)
+    head = b"".join(
+        b"%s: %s\r\n" % header for header in response.raw_headers if header[0] != b"content-length"
+    )
+    return Answer(problem.status, head + _CORS, bytes(response.body))

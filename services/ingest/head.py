@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import parse_qs
 
 from services.ingest.body import too_large
@@ -18,13 +17,17 @@ _FIELDS_MAX = 100
 class Head:
     """The headers that matter here, read in one pass."""
 
-    __slots__ = ("_authorization", "_content_type", "_encoding", "_query", "length")
+    __slots__ = ("_authorization", "_content_type", "_encoding", "_query", "is_gzip", "length", "media_type")
 
-    def __init__(self, scope: Any) -> None:
+    media_type: str
+    is_gzip: bool
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> None:
+        """Read headers, whose names are in lower case, and a query."""
         self._authorization = self._content_type = self._encoding = b""
-        self._query: bytes = scope["query_string"]
+        self._query = query
         self.length = 0
-        self._read(scope["headers"])
+        self._read(headers)
 
     def _read(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         for name, value in headers:
@@ -36,6 +39,11 @@ class Head:
                 self._authorization = value
             elif name == b"content-encoding":
                 self._encoding = value
+
+    @property
+    def credentials(self) -> bytes:
+        """The bytes that the key is read from."""
+        return self._authorization or self._query
 
     def key(self) -> str | None:
         """The key, from the header, or from `?key=` where a sender can't set one."""
@@ -49,29 +57,21 @@ class Head:
             return None
         return fields.get("key", [None])[0]
 
-    def media_type(self) -> str:
-        """The body's media type without its parameters.
+    def check_media(self) -> None:
+        """Read the body's media type, without its parameters, and whether it is compressed.
 
         Raises:
-            Problem: 415, it is none that is taken.
+            Problem: 415, it is of a type that isn't taken, or encoded in another way.
         """
-        media_type = self._content_type.partition(b";")[0].strip().lower().decode("latin-1")
-        if media_type not in MEDIA_TYPES:
+        self.media_type = self._content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        if self.media_type not in MEDIA_TYPES:
             raise Problem(
                 415, "unsupported_media_type", f"the body must be one of {', '.join(sorted(MEDIA_TYPES))}"
             )
-        return media_type
-
-    def is_gzip(self) -> bool:
-        """Whether the body is compressed.
-
-        Raises:
-            Problem: 415, it is encoded in another way.
-        """
         encoding = self._encoding.strip().lower()
         if encoding not in (b"", b"identity", b"gzip"):
             raise Problem(415, "unsupported_encoding", "the body must be gzip or not encoded")
-        return encoding == b"gzip"
+        self.is_gzip = encoding == b"gzip"
 
     def check_length(self) -> None:
         """Refuse a body that is announced as too large.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from shared.clock import Clock
 from shared.problem import Problem
@@ -30,7 +28,7 @@ class InFlight:
         return self._bytes
 
     def hold(self, count: int) -> Held:
-        """Room for a request's bytes until the context is left.
+        """Room for a request's bytes until it is released.
 
         Raises:
             Problem: 503, no room is left.
@@ -68,12 +66,8 @@ class Held:
             self._in_flight._take(count - self._count)
             self._count = count
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def release(self) -> None:
+        """Give it all back. Idempotent."""
         self._in_flight._give(self._count)
         self._count = 0
 

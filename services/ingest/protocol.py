@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Literal
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from services.ingest.front import DoorProtocol
 from shared.problem import Problem, problem_response
 
 HEADER_BYTES_MAX = 16 * 1024
@@ -29,7 +30,7 @@ class _HeadersTooLarge(Exception):
     """Stops the parser that calls back."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(DoorProtocol):
     """One connection."""
 
     idle_s: ClassVar[float] = 5.0

@@ -1,19 +1,20 @@
-"""The doors as routes: answered by plain ASGI callables, described to FastAPI."""
+"""The paths of ingest: its doors, which the protocol answers before any application is asked, described to
+FastAPI for the OpenAPI document; and what browsers ask before they post."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, HTTPException, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyQuery, HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingest import openapi
+from services.ingest.visit import Door
 
 PATH = "/v1/touchpoints"
 
@@ -25,34 +26,19 @@ _PREFLIGHT = {
 }
 
 
-class DoorRoute(APIRoute):
-    """A route that FastAPI describes and a plain ASGI callable answers."""
-
-    def __init__(self, path: str, door: ASGIApp, **description: Any) -> None:
-        super().__init__(path, _described, **description)
-        self.app = door
-
-
 class DoorApp(FastAPI):
-    """A FastAPI app whose doors are asked first: its own stack of middleware costs more than they do."""
+    """A FastAPI app that names its doors by their paths, for the protocol to go to."""
 
-    def __init__(self, doors: Mapping[str, ASGIApp], **options: Any) -> None:
+    def __init__(self, doors: Mapping[str, Door], **options: Any) -> None:
         super().__init__(**options)
-        self._doors = doors
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        door = (
-            self._doors.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        )
-        await (door(scope, receive, send) if door else super().__call__(scope, receive, send))
+        self.doors = {path.encode(): door for path, door in doors.items()}
 
 
-def door_routes(door: ASGIApp) -> list[Route]:
+def door_routes() -> list[Route]:
     """The routes of the touchpoints' door."""
-    route = DoorRoute(
+    route = APIRoute(
         PATH,
-        door,
+        _described,
         methods=["POST"],
         status_code=202,
         summary="Take touchpoints",
@@ -71,7 +57,8 @@ def door_routes(door: ASGIApp) -> list[Route]:
 
 
 def _described() -> None:
-    """Stands for the door where FastAPI wants a function."""
+    """Stands for the door where FastAPI wants a function. Only a server without our protocol comes here."""
+    raise HTTPException(501)
 
 
 async def _preflight(_: Request) -> Response:

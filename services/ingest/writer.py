@@ -1,8 +1,8 @@
 """Group commit: whatever came while the last append was in flight goes out in the next one.
 
-A request hands its records over and waits for one future; one task appends for all of them. So a slow log
-makes the groups larger instead of the queue longer, and a request that is cancelled while it waits takes
-nothing from the others: its records are in the group already.
+A request hands its records over and is called back; one task appends for all of them. So a slow log makes
+the groups larger instead of the queue longer, and a client that hangs up takes nothing from the others: its
+records are in the group already.
 """
 
 from __future__ import annotations
@@ -16,15 +16,10 @@ from shared.failpoints import Failpoints
 Append = Callable[[Sequence[NewRecord]], Awaitable[Sequence[Outcome]]]
 """Makes records durable and says, in the same order, what became of each. Bounded in time."""
 
+Settled = Callable[[Sequence[Outcome]], None]
+"""Called once with what became of a request's records. It must not raise."""
 
-class _Waiting:
-    """One request's records, and where it waits for their outcomes."""
-
-    __slots__ = ("outcomes", "records")
-
-    def __init__(self, records: Sequence[NewRecord]) -> None:
-        self.records = records
-        self.outcomes: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+_Waiting = tuple[Sequence[NewRecord], Settled]
 
 
 class GroupWriter:
@@ -37,12 +32,10 @@ class GroupWriter:
         self._work = asyncio.Event()
         self._closing = False
 
-    async def write(self, records: Sequence[NewRecord]) -> Sequence[Outcome]:
-        """Append records with those of other requests and say what became of each."""
-        waiting = _Waiting(records)
-        self._waiting.append(waiting)
+    def write(self, records: Sequence[NewRecord], settled: Settled) -> None:
+        """Append records with those of other requests, and call back."""
+        self._waiting.append((records, settled))
         self._work.set()
-        return await waiting.outcomes
 
     async def run(self) -> None:
         """Append until `finish` was called and nothing waits any more."""
@@ -59,25 +52,20 @@ class GroupWriter:
         self._work.set()
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        """Append a group. A request that isn't answered because of an error is answered with that error."""
+        """Append a group. Of records whose append has failed or was cancelled nothing is known."""
+        records = [record for waiting, _ in group for record in waiting]
+        outcomes: Sequence[Outcome] = [Outcome.UNKNOWN] * len(records)
         try:
             self._failpoints.reach("ingest.before_append")
-            outcomes = await self._append([record for waiting in group for record in waiting.records])
+            outcomes = await self._append(records)
             self._failpoints.reach("ingest.after_append")
-        except BaseException as error:
-            for waiting in group:
-                if not waiting.outcomes.done():
-                    waiting.outcomes.set_exception(
-                        error if isinstance(error, Exception) else ConnectionAbortedError("ingest is ending")
-                    )
-            raise
-        _hand_out(group, outcomes)
+        finally:
+            _hand_out(group, outcomes)
 
 
 def _hand_out(group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
     start = 0
-    for waiting in group:
-        end = start + len(waiting.records)
-        if not waiting.outcomes.done():
-            waiting.outcomes.set_result(outcomes[start:end])
+    for records, settled in group:
+        end = start + len(records)
+        settled(outcomes[start:end])
         start = end

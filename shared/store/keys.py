@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import asyncpg
-
 from shared.keys import KeyRecord, Scope, digest, key_id, new_key
-from shared.store.engine import Connection, classified
+from shared.store.engine import Connection
 
 _LOAD = "SELECT id, digest, scope, source FROM api_keys WHERE revoked_at IS NULL"
 _ADD_SOURCE = "INSERT INTO sources (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _ADD = "INSERT INTO api_keys (digest, id, scope, source, created_at) VALUES ($1, $2, $3, $4, $5)"
 _ADOPT = f"{_ADD} ON CONFLICT (digest) DO NOTHING"
 _REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL"
-
-
-async def load_keys(database_url: str, timeout_s: float) -> list[KeyRecord]:
-    """All keys that are valid now, over a connection of its own.
-
-    Raises:
-        Transient: the store is away or did not answer within `timeout_s` seconds.
-    """
-    try:
-        connection = await asyncpg.connect(database_url, timeout=timeout_s, command_timeout=timeout_s)
-        try:
-            return await fetch_keys(connection)
-        finally:
-            await connection.close(timeout=timeout_s)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise classified(error) or error from None
 
 
 async def fetch_keys(connection: Connection) -> list[KeyRecord]:

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from shared.keys import Keyring, key_id
-from shared.store.keys import load_keys
 from tests.support.child import inherited_env
+from tests.support.keys import stored_keys
 from tests.support.postgres import Postgres
 
 
@@ -26,7 +26,7 @@ def rejse(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 async def keyring(database_url: str) -> Keyring:
-    return Keyring({record.digest: record for record in await load_keys(database_url, 10)})
+    return Keyring({record.digest: record for record in await stored_keys(database_url)})
 
 
 async def test_a_key_is_shown_once_valid_at_once_and_invalid_when_revoked(database_url: str) -> None:

@@ -26,9 +26,10 @@ from services.supervisor.ports import settle_ports
 from shared.clock import SystemClock
 from shared.errors import ConfigError
 from shared.keys import Keyring
-from shared.store.keys import load_keys, revoke_key
+from shared.store.keys import revoke_key
 from tests.support.child import inherited_env
 from tests.support.eventually import eventually, eventually_async
+from tests.support.keys import stored_keys
 
 CLOCK = SystemClock()
 QUICK = Patience(steady_s=0.5, deaths_max=3, delay_first_s=0.05, delay_max_s=0.1)
@@ -217,14 +218,14 @@ async def test_the_keys_file_is_private_and_its_keys_are_adopted_unless_revoked(
     assert read_or_make(path) == keys
     for _ in range(2):
         await keyfile.adopt(database_url, keys, datetime(2026, 1, 1, tzinfo=UTC))
-    records = await load_keys(database_url, 10)
+    records = await stored_keys(database_url)
     ring = Keyring({record.digest: record for record in records})
     assert len(ring) == 3
     assert all(ring.find(key, scope) for scope, key in keys.items())
 
     await _revoke(database_url, next(record.id for record in records if record.scope == "read"))
     await keyfile.adopt(database_url, keys, datetime(2026, 1, 2, tzinfo=UTC))
-    assert {record.scope for record in await load_keys(database_url, 10)} == {"write", "admin"}
+    assert {record.scope for record in await stored_keys(database_url)} == {"write", "admin"}
 
 
 async def _revoke(database_url: str, id_: str) -> None:

@@ -45,7 +45,7 @@ class KeyStore:
         self.away = False
 
     async def load(self) -> Sequence[KeyRecord]:
-        """The keys, as `shared.store.keys.load_keys` gives them."""
+        """The keys, as `shared.store.keys.fetch_keys` gives them."""
         if self.away:
             raise Transient("the store is away")
         return self.keys

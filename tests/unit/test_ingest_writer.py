@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -34,13 +35,27 @@ def records(*values: bytes) -> list[NewRecord]:
     return [NewRecord(b"", value) for value in values]
 
 
+class Requests:
+    """Requests of a writer, by their number, and what they were told."""
+
+    def __init__(self, writer: GroupWriter) -> None:
+        self._writer = writer
+        self._sent = 0
+        self.told: dict[int, Sequence[Outcome]] = {}
+
+    def write(self, *values: bytes) -> None:
+        """Hand over records of these values."""
+        self._writer.write(records(*values), partial(self.told.__setitem__, self._sent))
+        self._sent += 1
+
+
 @asynccontextmanager
-async def running(log: Slow) -> AsyncIterator[tuple[GroupWriter, asyncio.TaskGroup]]:
+async def running(log: Slow) -> AsyncIterator[Requests]:
     """A writer whose task runs; at the end it is finished and whatever waits is let go."""
     writer = GroupWriter(log.append, Failpoints())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(writer.run())
-        yield writer, tasks
+        yield Requests(writer)
         await turns()
         writer.finish()
         for _ in range(10):
@@ -56,70 +71,50 @@ async def turns(count: int = 5) -> None:
 async def test_what_comes_while_one_append_is_in_flight_goes_out_in_the_next() -> None:
     """One append for the first request, one for all that came meanwhile, in their order."""
     log = Slow()
-    async with running(log) as (writer, tasks):
-        requests = []
+    async with running(log) as requests:
         for value in (b"1", b"2", b"3", b"4"):
-            requests.append(tasks.create_task(writer.write(records(value, value))))
+            requests.write(value, value)
             await turns()
         log.go.release()
         await turns()
-        assert requests[0].done()
-        assert not requests[1].done()
+        assert list(requests.told) == [0]
         log.go.release()
         await turns()
-        assert all(request.done() for request in requests)
+        assert list(requests.told) == [0, 1, 2, 3]
     assert log.groups == [[b"1"] * 2, [b"2", b"2", b"3", b"3", b"4", b"4"]]
 
 
 async def test_each_request_gets_the_outcomes_of_its_own_records() -> None:
     """In its own order, whoever is beside it in the group."""
     log = Slow()
-    async with running(log) as (writer, tasks):
-        sent = [records(b"kept"), records(b"unknown", b"kept"), records(b"refused", b"refused", b"kept")]
-        requests = [tasks.create_task(writer.write(batch)) for batch in sent]
-    for request, batch in zip(requests, sent, strict=True):
-        assert request.result() == [OF_VALUE[record.value] for record in batch]
-
-
-async def test_a_request_that_is_cancelled_takes_nothing_from_the_others() -> None:
-    """Its records are appended all the same; the rest of its group is answered."""
-    log = Slow()
-    async with running(log) as (writer, tasks):
-        first = tasks.create_task(writer.write(records(b"first")))
-        await turns()
-        gone = tasks.create_task(writer.write(records(b"gone")))
-        stays = tasks.create_task(writer.write(records(b"refused")))
-        await turns()
-        gone.cancel()
-        first.cancel()
-        await turns()
-        log.go.release()
-        log.go.release()
-        assert await stays == [Outcome.REFUSED]
-    assert log.groups == [[b"first"], [b"gone", b"refused"]]
+    sent = [(b"kept",), (b"unknown", b"kept"), (b"refused", b"refused", b"kept")]
+    async with running(log) as requests:
+        for values in sent:
+            requests.write(*values)
+    assert [list(told) for told in requests.told.values()] == [
+        [OF_VALUE[value] for value in values] for values in sent
+    ]
 
 
 async def test_finishing_appends_what_waits_before_the_task_ends() -> None:
     """A drain loses nothing that was handed over."""
     log = Slow()
-    async with running(log) as (writer, tasks):
-        requests = []
+    async with running(log) as requests:
         for value in (b"1", b"2"):
-            requests.append(tasks.create_task(writer.write(records(value))))
+            requests.write(value)
             await turns()
-    assert [request.result() for request in requests] == [[Outcome.KEPT], [Outcome.KEPT]]
+    assert list(requests.told.values()) == [[Outcome.KEPT], [Outcome.KEPT]]
 
 
 async def test_a_bug_in_the_log_is_no_ones_silence() -> None:
-    """Every request of the group gets the error, and the task ends with it: the service stops."""
+    """Nothing is known of the group's records, and the task ends with the error: the service stops."""
 
     async def broken(_: Sequence[NewRecord]) -> Sequence[Outcome]:
         raise KeyError
 
     writer = GroupWriter(broken, Failpoints())
-    request = asyncio.get_running_loop().create_task(writer.write(records(b"1")))
-    await turns()
+    requests = Requests(writer)
+    requests.write(b"1")
     with pytest.raises(KeyError):
         await writer.run()
-    with pytest.raises(KeyError):
-        await request
+    assert list(requests.told.values()) == [[Outcome.UNKNOWN]]
