@@ -42,24 +42,20 @@ def body_hash(touchpoint: Touchpoint) -> int:
 
     A time that ingest filled in is no part of it: it differs from try to try.
     """
-    parts = (
-        touchpoint.type.encode(),
-        touchpoint.channel.encode(),
-        b"" if touchpoint.occurred_at == touchpoint.received_at else _time(touchpoint.occurred_at),
-        "\0".join(touchpoint.identities).encode(),
-        touchpoint.owner.encode(),
-        repr(touchpoint.sentiment).encode(),
-        bytes(touchpoint.properties),
-        bytes(touchpoint.traits),
-        bytes(touchpoint.context),
-        bytes(touchpoint.consent),
+    said = (
+        touchpoint.type,
+        touchpoint.channel,
+        None if touchpoint.occurred_at == touchpoint.received_at else touchpoint.occurred_at,
+        touchpoint.identities,
+        touchpoint.owner,
+        touchpoint.sentiment,
+        touchpoint.properties,
+        touchpoint.traits,
+        touchpoint.context,
+        touchpoint.consent,
     )
-    digest = blake2b(b"\0".join(parts), digest_size=8).digest()
+    digest = blake2b(_encoder.encode(said), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _time(moment: datetime) -> bytes:
-    return moment.isoformat().encode()
 
 
 def _is_utc(moment: datetime) -> bool:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 import uuid_utils.compat
+from asyncpg.pgproto.pgproto import UUID as StoreUUID
 
 NewId = Callable[[], UUID]
 """Gives a fresh id at every call."""
@@ -22,4 +23,5 @@ def touchpoint_uid(source: str, sender_id: str) -> UUID:
 
     A sender's id is unique per source only; hashing both gives 16 bytes of the same size for all.
     """
-    return UUID(bytes=blake2b(f"{source}\0{sender_id}".encode(), digest_size=16).digest())
+    # The driver's kind of UUID, which rows hold too: made and compared in C.
+    return StoreUUID(blake2b(f"{source}\0{sender_id}".encode(), digest_size=16).digest())

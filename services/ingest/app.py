@@ -115,7 +115,7 @@ async def serve(
             durable = Detour(log, spool, settings.ack_timeout_s, clock, metrics, failpoints)
         keys = KeyCache(folder / "keys.json", load_keys, clock)
         await keys.open()
-        writer, ledger = GroupWriter(durable.append, failpoints), Ledger(metrics)
+        writer, ledger = GroupWriter(durable.append, clock, failpoints), Ledger(metrics)
         app = create_app(
             settings,
             keys=keys,

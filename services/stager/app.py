@@ -19,7 +19,7 @@ from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
 from services.stager.settings import Settings
-from services.stager.store import BatchStore
+from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Transient
@@ -41,8 +41,7 @@ log = logging.getLogger("rejse.stager")
 SWEEP_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
-COUNTER_SHARDS = 16
-_CONNECTIONS_MAX = 3
+_CONNECTIONS_MAX = 4
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 _SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -93,7 +92,7 @@ async def serve(
             ended = asyncio.Event()
             tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
             tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper")
-            tasks.create_task(_backfill(backfill, stop, clock), name="backfill")
+            tasks.create_task(_backfill(backfill, store, stop), name="backfill")
             try:
                 await loop.run(stop)
             finally:
@@ -148,12 +147,15 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
             await _wait(stop, SWEEP_EVERY_S)
 
 
-async def _backfill(backfill: Backfill, stop: asyncio.Event, clock: Clock) -> None:
+async def _backfill(backfill: Backfill, store: BatchStore, stop: asyncio.Event) -> None:
     """Bring new definitions up to the timelines, then end."""
     after: dict[str, UUID] = {}
     while not stop.is_set():
         try:
             pending = await backfill.pending()
+            for journey in backfill.journeys:
+                if journey not in pending:
+                    store.trust_absence(journey)
             if not pending:
                 return
             journey = pending[0]

@@ -14,7 +14,7 @@ from services.stager import sql
 from services.stager.assign import Held
 from services.stager.changes import read_states, refold, write_changes
 from shared.clock import Clock
-from shared.journey.fold import Journey
+from shared.journey.fold import NOWHERE, Journey
 from shared.store.engine import Connection, Pool, connection_of
 
 CUSTOMERS_MAX = 200
@@ -26,18 +26,18 @@ class Backfill:
 
     def __init__(self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock) -> None:
         self._pool = pool
-        self._journeys = journeys
+        self.journeys = journeys
         self._shard = shard
         self._clock = clock
 
     async def pending(self) -> list[Journey]:
         """The journeys that not every customer has been staged by."""
-        keys = [journey.definition.key for journey in self._journeys]
-        versions = [journey.definition.version for journey in self._journeys]
+        keys = [journey.definition.key for journey in self.journeys]
+        versions = [journey.definition.version for journey in self.journeys]
         async with connection_of(self._pool) as connection:
             rows = await connection.fetch(sql.NOT_BACKFILLED, keys, versions)
         keys = [row["key"] for row in rows]
-        return [journey for journey in self._journeys if journey.definition.key in keys]
+        return [journey for journey in self.journeys if journey.definition.key in keys]
 
     async def page(self, journey: Journey, after: UUID = _BEFORE_ALL) -> UUID | None:
         """Stage some customers in the order of their ids, and say up to which; None: that was all.
@@ -60,5 +60,6 @@ class Backfill:
         staged = {customer_id for customer_id, _ in await read_states(connection, customer_ids, [journey])}
         missing = {customer_id: Held() for customer_id in customer_ids if customer_id not in staged}
         changes = await refold(connection, journey, missing)
-        began = [change for change in changes if change.added]
+        # A state without a transition counts too: it may be half-way to one.
+        began = [change for change in changes if change.after.state != NOWHERE]
         await write_changes(connection, began, self._shard, self._clock.now())

@@ -74,8 +74,9 @@ def _read(value: bytes) -> Incoming:
     touchpoint = decode(value)
     if not any(identifies_person(identity) for identity in touchpoint.identities):
         raise Permanent("the record has no identity that says who")
-    uid = touchpoint_uid(touchpoint.source, touchpoint.id)
-    return Incoming(uid, body_hash(touchpoint), touchpoint, value)
+    return Incoming(
+        touchpoint_uid(touchpoint.source, touchpoint.id), body_hash(touchpoint), touchpoint, value
+    )
 
 
 def _advances(last: dict[int, Record]) -> list[Advance]:

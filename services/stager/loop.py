@@ -6,15 +6,21 @@
 - The partition is lost or the commit's outcome was unknown (FencedOut): ask the store, drop or reposition.
 - The store refuses what a record says (Permanent): halve the batch until the record is alone, and set it
   aside. Too many of those and the process ends: then it is a fault of ours, not of the records.
+
+While it is behind, two batches are under way at once, of different partitions: one computes while the store
+works for the other. Else one ends before the next is read, so that a batch is as fresh as it can be. Whatever
+isn't a batch (a rebalance, an error, the end) waits until none is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from services.stager.batch import Batch, dead_batch, read_batch
@@ -34,6 +40,9 @@ DEAD_WINDOW_RECORDS = 1_000
 DEAD_SHARE_MAX = 0.01
 REPORT_EVERY_S = 2.0
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+LANES = 2
+BUSY_POLL_TIMEOUT_S = 0.005
+"""While batches are under way: when one lands, its partitions can be read again."""
 
 
 class TooManyDeadLetters(RejseError):
@@ -65,6 +74,14 @@ class DeadShare:
             raise TooManyDeadLetters(f"{self._dead} of the latest {self._records} records are dead letters")
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch under way: its lane, which no other batch has meanwhile, and its partitions."""
+
+    lane: int
+    partitions: frozenset[int]
+
+
 class Loop:
     """Stages what the reader is assigned until it is told to stop."""
 
@@ -86,6 +103,7 @@ class Loop:
         self._dead_share = DeadShare()
         self._failures = 0
         self._next_report_s = 0.0
+        self._under_way: dict[asyncio.Task[None], _Flight] = {}
         self.last_turn_s = clock.monotonic_s()
         self.failing: str | None = None
 
@@ -95,45 +113,86 @@ class Loop:
         Raises:
             TooManyDeadLetters: see there.
         """
-        while not stop.is_set():
-            self.last_turn_s = self._clock.monotonic_s()
-            try:
-                await self._turn()
-                self._failures, self.failing = 0, None
-            except (Transient, FencedOut, LogReplaced) as error:
-                await self._recover(error)
+        try:
+            while not stop.is_set():
+                self.last_turn_s = self._clock.monotonic_s()
+                try:
+                    await self._turn()
+                    self._failures, self.failing = 0, None
+                except (Transient, FencedOut, LogReplaced) as error:
+                    await self._recover(error)
+            with contextlib.suppress(Transient, FencedOut):
+                await self._land()
+        finally:
+            for task in self._under_way:
+                task.cancel()
 
     async def _turn(self) -> None:
         if self.failing is not None:
             # The reader has gone past what was not committed: nothing may be read before it is back there.
             await self._partitions.resync()
-        await self._partitions.follow()
-        records = await self._reader.poll(self._records_max, POLL_TIMEOUT_S)
+        if self._partitions.must_follow():
+            await self._land()
+            await self._partitions.follow()
+        records = await self._read_on()
         ours = [record for record in records if self._is_next_or_later(record)]
         if ours:
-            await self._process(ours)
+            batch = read_batch(ours)
+            await self._land(LANES - 1)
+            self._launch(batch)
+        if len(records) < self._records_max // 2:
+            await self._land()
         if self._clock.monotonic_s() >= self._next_report_s:
             self._next_report_s = self._clock.monotonic_s() + REPORT_EVERY_S
             await self._report()
+
+    async def _read_on(self) -> Sequence[Record]:
+        """Records of partitions that no batch is under way of."""
+        busy = {partition for flight in self._under_way.values() for partition in flight.partitions}
+        if busy and busy >= self._partitions.held.keys():
+            return ()
+        timeout_s = BUSY_POLL_TIMEOUT_S if busy else POLL_TIMEOUT_S
+        return await self._reader.poll(self._records_max, timeout_s, busy)
+
+    def _launch(self, batch: Batch) -> None:
+        lane = min(set(range(LANES)) - {flight.lane for flight in self._under_way.values()})
+        task = asyncio.get_running_loop().create_task(self._process(batch, lane), name=f"batch-{lane}")
+        self._under_way[task] = _Flight(lane, frozenset(step.partition for step in batch.advances))
+
+    async def _land(self, left: int = 0) -> None:
+        """Wait until no more than so many batches are under way, and raise what one of them raised."""
+        while len(self._under_way) > left:
+            landed, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            if error := self._note_landed(landed):
+                raise error
+
+    def _note_landed(self, landed: Iterable[asyncio.Task[None]]) -> BaseException | None:
+        """Forget batches that have ended, and tell the worst error of theirs: one that can't be recovered
+        from, if there is any."""
+        errors = []
+        for task in landed:
+            del self._under_way[task]
+            if (error := task.exception()) is not None:
+                errors.append(error)
+        return min(errors, key=lambda error: isinstance(error, (Transient, FencedOut)), default=None)
 
     def _is_next_or_later(self, record: Record) -> bool:
         held = self._partitions.held.get(record.partition)
         return held is not None and record.offset >= held.next_offset
 
-    async def _process(self, records: Sequence[Record]) -> None:
+    async def _process(self, batch: Batch, lane: int) -> None:
         begun_s = self._clock.monotonic_s()
-        batch = read_batch(records)
         try:
-            done = await self._commit(batch)
+            done = await self._commit(batch, lane)
         except Permanent as error:
-            await self._halve(records, str(error))
+            await self._halve(batch.records, lane, str(error))
             return
         self._account(batch, done, begun_s)
 
-    async def _commit(self, batch: Batch) -> Done:
+    async def _commit(self, batch: Batch, lane: int) -> Done:
         for _ in range(CONTENDED_TRIES_MAX):
             try:
-                done = await self._store.commit(batch, self._partitions.held, self._clock.now())
+                done = await self._store.commit(batch, self._partitions.held, self._clock.now(), lane)
             except Contended:
                 self._count_batch("retried")
                 await self._clock.sleep(random.uniform(0, 0.02))
@@ -142,19 +201,25 @@ class Loop:
             return done
         raise Transient("the batch met other transactions too often")
 
-    async def _halve(self, records: Sequence[Record], reason: str) -> None:
+    async def _halve(self, records: Sequence[Record], lane: int, reason: str) -> None:
         """Find the record that the store refuses, and set it aside."""
         self._count_batch("halved")
         if len(records) == 1:
             begun_s = self._clock.monotonic_s()
             batch = dead_batch(records[0], reason)
-            self._account(batch, await self._commit(batch), begun_s)
+            self._account(batch, await self._commit(batch, lane), begun_s)
             return
         middle = len(records) // 2
-        await self._process(records[:middle])
-        await self._process(records[middle:])
+        await self._process(read_batch(records[:middle]), lane)
+        await self._process(read_batch(records[middle:]), lane)
 
     async def _recover(self, error: RejseError) -> None:
+        if self._under_way:
+            landed, _ = await asyncio.wait(self._under_way)
+            worse = self._note_landed(landed)
+            # What the store did to another batch is found again by reading on from the stored offsets.
+            if worse is not None and not isinstance(worse, (Transient, FencedOut)):
+                raise worse
         self._count_batch("fenced" if isinstance(error, FencedOut) else "retried")
         self.failing = f"{type(error).__name__}: {error}"
         if self._failures == 0:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from services.stager.store import BatchStore, Claimed
 from shared.clock import Clock
-from shared.eventlog.port import Bounds, EventReader, Record
+from shared.eventlog.port import Assignment, Bounds, EventReader, Record
 from shared.logs import fields
 
 log = logging.getLogger("rejse.stager")
@@ -43,6 +43,11 @@ class Partitions:
         """The partitions that are assigned to us but can't be staged, and why."""
         return self._halted
 
+    def must_follow(self) -> bool:
+        """Whether `follow` has something to do."""
+        assignment = self._reader.assignment()
+        return assignment.generation != self._generation or bool(self._claimable(assignment))
+
     async def follow(self) -> None:
         """Drop what is assigned to us no longer, and claim what is and we don't hold.
 
@@ -56,8 +61,7 @@ class Partitions:
             # A rebalance silences what it leaves with us too.
             for partition, stands in self._held.items():
                 self._reader.start(partition, stands.next_offset)
-        missing = assignment.partitions - self._held.keys() - self._halted.keys()
-        if claimable := [partition for partition in sorted(missing) if self._may_claim(partition)]:
+        if claimable := self._claimable(assignment):
             await self._claim(claimable)
         self._generation = assignment.generation
 
@@ -87,6 +91,10 @@ class Partitions:
     def drop_all(self) -> None:
         """Let go of everything, so that `follow` claims and checks each partition anew."""
         self._forget(list(self._held))
+
+    def _claimable(self, assignment: Assignment) -> list[int]:
+        missing = assignment.partitions - self._held.keys() - self._halted.keys()
+        return [partition for partition in sorted(missing) if self._may_claim(partition)]
 
     def _may_claim(self, partition: int) -> bool:
         lost_at_s = self._lost_at_s.get(partition)

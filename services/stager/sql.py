@@ -52,6 +52,7 @@ LOCK_FREE_CUSTOMERS = f"{LOCK_CUSTOMERS} SKIP LOCKED"
 NEW_TOUCHPOINTS = """
 INSERT INTO touchpoints (customer_id, occurred_at, id, type, channel, body)
 SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::bytea[])
+ORDER BY 1, 2, 3
 """
 
 STATES = """
@@ -150,6 +151,7 @@ BACKFILLED = "UPDATE journey_definitions SET backfilled_at = $3 WHERE key = $1 A
 DEFINITION = "SELECT hash FROM journey_definitions WHERE key = $1 AND version = $2"
 
 NEW_DEFINITION = """
-INSERT INTO journey_definitions (key, version, hash, source, recorded_at) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO journey_definitions (key, version, hash, source, recorded_at, backfilled_at)
+SELECT $1, $2, $3, $4, $5::timestamptz, CASE WHEN NOT EXISTS (SELECT FROM customers) THEN $5::timestamptz END
 ON CONFLICT DO NOTHING
 """

@@ -5,6 +5,9 @@ epoch and the offset that this process knows, so a stager that has lost a partit
 lock orders a batch and a claim. Then ids: one that is in the store is a duplicate, or a conflict if its body
 differs. Only touchpoints that are new teach identities and are filed. An identity that another transaction
 made first can't be seen before that one ends; then the whole batch is rolled back and run again, knowing it.
+
+A customer without a state in a journey is at its beginning, if every customer of before has been staged by it
+(`trust_absence`). Until then the customer may have a timeline from before the definition, and is refolded.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey, Touch
 from shared.store.engine import Connection, Pool, connection_of
+
+COUNTER_SHARDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,11 @@ class BatchStore:
         self._shard = shard
         self._new_id = new_id
         self._failpoints = failpoints
+        self._backfilled: set[str] = set()
+
+    def trust_absence(self, journey: Journey) -> None:
+        """Take note that the store has the journey's state of every customer that has one."""
+        self._backfilled.add(journey.definition.key)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
         """Make a partition ours: every batch of an earlier owner fails from now on. It stands where it
@@ -102,8 +112,9 @@ class BatchStore:
             rows = await connection.fetch(sql.POSITIONS, self._log_id, TOPIC, partitions)
         return {row["partition"]: Claimed(row["epoch"], row["next_offset"], None) for row in rows}
 
-    async def commit(self, batch: Batch, held: Mapping[int, Claimed], now: datetime) -> Done:
-        """Run a batch. `held` says where each of its partitions stood, and under which epoch.
+    async def commit(self, batch: Batch, held: Mapping[int, Claimed], now: datetime, lane: int = 0) -> Done:
+        """Run a batch. `held` says where each of its partitions stood, and under which epoch. Batches that
+        run at once need a lane each: it chooses the counters' row, for which they would else wait.
 
         Raises:
             FencedOut: a partition has moved or changed hands; nothing was written.
@@ -117,7 +128,7 @@ class BatchStore:
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
             changes = await self._fold(connection, filed)
-            await write_changes(connection, changes, self._shard, now)
+            await write_changes(connection, changes, (self._shard + lane) % COUNTER_SHARDS, now)
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")
@@ -163,9 +174,9 @@ class BatchStore:
         changes = []
         late: dict[Journey, dict[UUID, Held]] = defaultdict(dict)
         for (customer_id, journey), sorted_touches in touches.items():
-            held = states.get((customer_id, journey.definition.key))
-            # Without a state, a customer may have a timeline from before the definition.
-            if held is None and customer_id in filed.new_customers:
+            key = journey.definition.key
+            held = states.get((customer_id, key))
+            if held is None and (key in self._backfilled or customer_id in filed.new_customers):
                 held = Held()
             if held is None or is_late(held, sorted_touches):
                 late[journey][customer_id] = held or Held()

@@ -125,9 +125,11 @@ class EventReader(Protocol):
         """Read no more of a partition until it is started again. Idempotent."""
         ...
 
-    async def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
-        """Up to `records_max` records of the started partitions, each partition's in the order of its
-        offsets. Returns as soon as there is one; an empty answer after `timeout_s` seconds.
+    async def poll(
+        self, records_max: int, timeout_s: float, besides: Collection[int] = ()
+    ) -> Sequence[Record]:
+        """Up to `records_max` records of the started partitions but those of `besides`, each partition's in
+        the order of its offsets. Returns as soon as there is one; an empty answer after `timeout_s` seconds.
 
         Raises:
             Transient: the log is away.

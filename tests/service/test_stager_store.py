@@ -24,6 +24,7 @@ from shared.errors import ConfigError, Contended, FencedOut, Permanent
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
+from shared.journey.definition import parse
 from shared.journey.fold import Journey
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.touchpoint import Touchpoint
@@ -106,6 +107,13 @@ class World:
     async def differences(self, now: datetime | None = None) -> list[str]:
         async with connection_of(self.pool) as connection:
             return await differences(connection, self.journeys, now)
+
+    async def backfill(self, clock: Clock) -> None:
+        backfill = Backfill(self.pool, self.journeys, 5, clock)
+        while pending := await backfill.pending():
+            reached = await backfill.page(pending[0])
+            while reached is not None:
+                reached = await backfill.page(pending[0], reached)
 
     async def sweep(self, clock: Clock) -> None:
         sweeper = Sweeper(self.pool, self.journeys, 7, clock)
@@ -323,14 +331,52 @@ async def test_a_definition_that_comes_later_stages_those_who_were_there_before(
         await register(connection, [one.definition for one in world.journeys], NOW)
     heir = await world.writer()
     await heir.commit(touchpoint("new", "user_id:3", day=31), touchpoint("other", "user_id:99", day=31))
-    backfill = Backfill(world.pool, world.journeys, 5, clock)
-    while pending := await backfill.pending():
-        reached = await backfill.page(pending[0])
-        while reached is not None:
-            reached = await backfill.page(pending[0], reached)
+    await world.backfill(clock)
 
     assert await world.differences() == []
     assert await world.count("journey_states") == 8 * len(world.journeys)
+
+
+KEEN = """
+key: keen
+version: 1
+labels: {en: Keen, da: Ivrig, sv: Ivrig}
+stages:
+  - key: keen
+    labels: {en: Keen, da: Ivrig, sv: Ivrig}
+    enter: {type: product_viewed, at_least: 2}
+"""
+
+
+async def test_who_has_no_state_after_the_backfill_is_at_the_beginning(world: World) -> None:
+    """The backfill keeps what is half-way to a stage too; so a customer without a state can be carried on
+    from nothing, without reading the timeline."""
+    writer = await World(world.pool, []).writer()
+    await writer.commit(
+        touchpoint("half", "user_id:half", type_="product_viewed"),
+        touchpoint("none", "user_id:none", type_="call_ended"),
+    )
+    late = World(world.pool, [Journey(parse(KEEN, "keen.yaml"))])
+    async with connection_of(world.pool) as connection:
+        await register(connection, [late.journeys[0].definition], NOW)
+    await late.backfill(ManualClock(NOW))
+    heir = await late.writer()
+    heir.store.trust_absence(late.journeys[0])
+    views = [
+        touchpoint(f"more-{who}", f"user_id:{who}", day=1, type_="product_viewed") for who in ("half", "none")
+    ]
+    await heir.commit(*views)
+
+    assert await late.differences() == []
+    assert await world.count("journey_states WHERE stage = 'keen'") == 1
+
+
+async def test_a_definition_that_is_there_before_any_customer_needs_no_backfill(world: World) -> None:
+    """In a new store nobody can have a timeline from before."""
+    async with connection_of(world.pool) as connection:
+        await register(connection, [one.definition for one in world.journeys], NOW)
+
+    assert await Backfill(world.pool, world.journeys, 5, ManualClock(NOW)).pending() == []
 
 
 async def test_a_definition_can_not_change_under_its_version(world: World) -> None:

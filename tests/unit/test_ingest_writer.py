@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from services.ingest.writer import GroupWriter
+from shared.clock import SystemClock
 from shared.eventlog.port import NewRecord, Outcome
 from shared.failpoints import Failpoints
 
@@ -52,7 +53,7 @@ class Requests:
 @asynccontextmanager
 async def running(log: Slow) -> AsyncIterator[Requests]:
     """A writer whose task runs; at the end it is finished and whatever waits is let go."""
-    writer = GroupWriter(log.append, Failpoints())
+    writer = GroupWriter(log.append, SystemClock(), Failpoints())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(writer.run())
         yield Requests(writer)
@@ -112,7 +113,7 @@ async def test_a_bug_in_the_log_is_no_ones_silence() -> None:
     async def broken(_: Sequence[NewRecord]) -> Sequence[Outcome]:
         raise KeyError
 
-    writer = GroupWriter(broken, Failpoints())
+    writer = GroupWriter(broken, SystemClock(), Failpoints())
     requests = Requests(writer)
     requests.write(b"1")
     with pytest.raises(KeyError):

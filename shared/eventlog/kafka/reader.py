@@ -152,13 +152,16 @@ class KafkaReader:
         if partition in self._assignment.partitions:
             self._silence(TopicPartition(self._topic, partition))
 
-    async def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+    async def poll(
+        self, records_max: int, timeout_s: float, besides: Collection[int] = ()
+    ) -> Sequence[Record]:
         deadline = Deadline(timeout_s, self._clock)
         records: list[Record] = []
         while not records:
             if not self._settled.is_set():
                 await self._rebalanced(deadline)
-            records = self._taken(await self._fetched(records_max, deadline))
+            wanted = self._next.keys() - set(besides) if besides else None
+            records = self._taken(await self._fetched(records_max, deadline, wanted))
             if deadline.remaining_s() == 0:
                 break
         return records
@@ -224,12 +227,20 @@ class KafkaReader:
             async with asyncio.timeout(deadline.remaining_s()):
                 await self._settled.wait()
 
-    async def _fetched(self, records_max: int, deadline: Deadline) -> Mapping[Any, Sequence[Any]]:
+    async def _fetched(
+        self, records_max: int, deadline: Deadline, wanted: Collection[int] | None
+    ) -> Mapping[Any, Sequence[Any]]:
+        """Records of the wanted partitions; None: of all."""
         remaining_s = deadline.remaining_s()
+        places = [TopicPartition(self._topic, partition) for partition in wanted or ()]
+        if wanted is not None and not places:
+            # Without a place aiokafka would answer with those of all.
+            await self._clock.sleep(remaining_s)
+            return {}
         try:
             async with asyncio.timeout(remaining_s + _SLACK_S):
                 fetched: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(
-                    timeout_ms=round(remaining_s * 1000), max_records=records_max
+                    *places, timeout_ms=round(remaining_s * 1000), max_records=records_max
                 )
         except (TimeoutError, NoOffsetForPartitionError):
             # A rebalance that began meanwhile; a partition that was looked at before it was silenced.

@@ -72,9 +72,11 @@ class LocalReader:
     def stop(self, partition: int) -> None:
         self._next.pop(partition, None)
 
-    async def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+    async def poll(
+        self, records_max: int, timeout_s: float, besides: Collection[int] = ()
+    ) -> Sequence[Record]:
         self._no_more = no_more = threading.Event()
-        look = partial(_look, wanted=self._in_turn(), records_max=records_max)
+        look = partial(_look, wanted=self._in_turn(besides), records_max=records_max)
         deadline = Deadline(timeout_s, self._clock)
         try:
             records = await self.log.run(lambda connection: self._wait(connection, look, deadline, no_more))
@@ -95,10 +97,10 @@ class LocalReader:
         self._no_more.set()
         await self.log.close(timeout_s)
 
-    def _in_turn(self) -> Mapping[int, int]:
+    def _in_turn(self, besides: Collection[int]) -> Mapping[int, int]:
         """The offsets to read on from, another partition first every time, so that none is starved."""
         self._turn += 1
-        order = sorted(self._next)
+        order = sorted(self._next.keys() - set(besides))
         turn = self._turn % max(1, len(order))
         return {partition: self._next[partition] for partition in order[turn:] + order[:turn]}
 
