@@ -1,13 +1,11 @@
-"""Where new ids come from, and how a sender's id becomes the store's."""
+"""Where new ids come from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from uuid import UUID
 
 import uuid_utils.compat
-from asyncpg.pgproto.pgproto import UUID as StoreUUID
 
 NewId = Callable[[], UUID]
 """Gives a fresh id at every call."""
@@ -16,12 +14,3 @@ NewId = Callable[[], UUID]
 def uuid7() -> UUID:
     """A new UUIDv7 (RFC 9562, section 5.7): ids made later sort later, which keeps indexes local."""
     return uuid_utils.compat.uuid7()
-
-
-def touchpoint_uid(source: str, sender_id: str) -> UUID:
-    """The store's id of a touchpoint: the sender's id hashed with its source.
-
-    A sender's id is unique per source only; hashing both gives 16 bytes of the same size for all.
-    """
-    # The driver's kind of UUID, which rows hold too: made and compared in C.
-    return StoreUUID(blake2b(f"{source}\0{sender_id}".encode(), digest_size=16).digest())

@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.codec import body_hash, decode
 from shared.errors import Permanent
 from shared.eventlog.port import Record
-from shared.ids import touchpoint_uid
+from shared.store.ids import touchpoint_uid
 from shared.touchpoint import Touchpoint, identifies_person
 
 

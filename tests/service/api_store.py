@@ -17,10 +17,11 @@ from services.api.settings import Settings
 from shared.clock import SystemClock
 from shared.codec import decode, encode
 from shared.config import load
-from shared.ids import touchpoint_uid, uuid7
+from shared.ids import uuid7
 from shared.journey.fold import Journey, State, Touch, Transition, fold
 from shared.keys import Scope
 from shared.lifecycle import listen
+from shared.store.ids import touchpoint_uid
 from shared.store.keys import create_key
 from shared.touchpoint import Touchpoint
 from tests.support.eventually import eventually_async

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from services.api.views.position import END, from_cursor
 from services.api.views.timelines import Filter, find_timeline
-from shared.ids import touchpoint_uid
 from shared.journey.fold import Touch
 from shared.store.engine import Pool, open_pool
+from shared.store.ids import touchpoint_uid
 from shared.touchpoint import Touchpoint
 from tests.service.api_store import SOURCE, ApiStore, serving, store_of, touchpoint
 from tests.support.journeys import EPOCH, all_journeys, touches
