@@ -16,9 +16,10 @@ from shared.eventlog.port import TOPIC
 from tests.bench import load, topics
 from tests.bench.http import get
 from tests.bench.measure import Measure, Run, interleaved
-from tests.bench.processes import PARTITIONS, Server, apart, baseline, peak_rss_mib, service
+from tests.bench.processes import Server, apart, baseline, peak_rss_mib, service
+from tests.bench.progress import in_store, watched
 from tests.bench.rig import kafka, new_key, postgres
-from tests.bench.stager import watched
+from tests.bench.stager import stager_settings
 from tests.bench.table import Section, Target, ratio
 
 BARE, OBVIOUS = "a bare asyncpg read", "the obvious way"
@@ -64,13 +65,9 @@ def _stage(home: Path, database_url: str) -> None:
     begin = SystemClock().now() - timedelta(days=2)
     with kafka(home, core=None) as broker:
         apart(topics.fill, broker.bootstrap, TOPIC, RECORDS, CUSTOMERS, begin, core=None)
-        settings = {
-            "database_url": database_url,
-            "kafka_bootstrap": broker.bootstrap,
-            "kafka_partitions": str(PARTITIONS),
-        }
+        settings = stager_settings(database_url, broker.bootstrap)
         with service("stager", settings, home, core=None) as stager:
-            asyncio.run(watched(database_url, stager, RECORDS))
+            asyncio.run(watched(in_store(database_url), stager, RECORDS))
 
 
 async def _staged(database_url: str) -> list[tuple[str, UUID]]:
