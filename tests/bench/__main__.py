@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.table import Section, rendered
 from tests.support.home import new_home
 
-PARTS = ("ingest", "stager", "freshness", "api", "start")
+PARTS = ("ingest", "stager", "freshness", "api", "counts", "start")
 
 
 def main(wanted: Sequence[str]) -> int:

@@ -46,8 +46,8 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """User and system CPU seconds that the processes have taken so far."""
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+    """User and system CPU seconds that the processes, and children of theirs that have ended, have taken."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:4]) for pid in pids)
 
 
 def peak_rss_mib(pids: Iterable[int]) -> float:
