@@ -43,7 +43,7 @@ def measure(home: Path) -> Sequence[Section]:
     """Reads of customers that Rejse's own stager has staged."""
     with postgres() as store, store.database() as database_url:
         _stage(home, database_url)
-        customers = asyncio.run(_staged(database_url))
+        customers = asyncio.run(staged(database_url))
         identities = [identity for identity, _ in customers]
         ids = [str(id_) for _, id_ in customers]
         key = new_key(database_url, "read")
@@ -72,7 +72,8 @@ def _stage(home: Path, database_url: str) -> None:
             asyncio.run(watched(in_store(database_url), stager, RECORDS))
 
 
-async def _staged(database_url: str) -> list[tuple[str, UUID]]:
+async def staged(database_url: str) -> list[tuple[str, UUID]]:
+    """The identity and the id of each customer that has a stage."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("ANALYZE")

@@ -55,15 +55,21 @@ async def in_group(bootstrap: str, group: str) -> AsyncIterator[Progress]:
         await admin.close()
 
 
-async def watched(progress: AbstractAsyncContextManager[Progress], server: Server, records: int) -> Measure:
+async def watched(
+    progress: AbstractAsyncContextManager[Progress],
+    server: Server,
+    records: int,
+    begun: Callable[[], None] = lambda: None,
+) -> Measure:
     """Wait until so many records are staged. Measured is from the first commit on, so that neither starting
-    nor joining the group counts.
+    nor joining the group counts; `begun` is called then.
 
     Raises:
         TimeoutError: they were not, within two minutes.
     """
     async with progress as committed, asyncio.timeout(_TIMEOUT_S):
         first = await _reached(committed, 1)
+        begun()
         began_s, began_cpu_s = time.monotonic(), cpu_s(server.pids)
         done = await _reached(committed, records)
         taken_s, taken_cpu_s = time.monotonic() - began_s, cpu_s(server.pids) - began_cpu_s
