@@ -49,7 +49,7 @@ def _machine() -> str:
         f"{os.cpu_count()} cores ({model or platform.machine()}), {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}. "
         f"Load average at the end: {load_1:.1f} (1 min), {load_5:.1f} (5 min). "
-        "Median of three interleaved runs; *spread* is their range."
+        "Median of three interleaved runs where nothing else is said; *spread* is their range."
     )
 
 

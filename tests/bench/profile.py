@@ -30,8 +30,8 @@ SECONDS = 6.0
 _BATCH_RECORDS = {1: 5, ingest.BATCH_EVENTS: 500}
 """Of a Kafka batch, by the events of a request: so many come together in one partition."""
 _SAMPLED = (
-    f"CPU time, sampled every {1000 * EVERY_S:.0f} ms; a part is the modules that do it, with what they call "
-    "in C and in the standard library. *alone*: the stage by itself, in a loop."
+    f"One run. CPU time, sampled every {1000 * EVERY_S:.0f} ms; a part is the modules that do it, with what "
+    "they call in C and in the standard library. *alone*: the stage by itself, in a loop."
 )
 
 
@@ -151,7 +151,7 @@ def _staged(ours: _Sampled, database_url: str) -> Iterator[Breakdown]:
         "Stager: wall time, by statement",
         wall_us,
         _micros(shares, wall_us),
-        notes=("From the driver's call to its answer, the driver's own CPU in it.",),
+        notes=("One run. From the driver's call to its answer, the driver's own CPU in it.",),
     )
 
 

@@ -59,7 +59,10 @@ class _Stagers:
         group = f"quix-{next(self._numbers)}"
         arguments = [self.bootstrap, TOPIC, group, str(self.home / group)]
         with _child("baselines.quix_stager", arguments, self.home, _QUIX_PYTHON) as server:
-            return asyncio.run(watched(in_group(self.bootstrap, group), server, RECORDS))
+            measured = asyncio.run(watched(in_group(self.bootstrap, group), server, RECORDS))
+        if not asyncio.run(topics.count(self.bootstrap, f"changelog__{group}--{TOPIC}--default")):
+            raise ValueError("Quix Streams has committed, and its changelog is empty")
+        return measured
 
     def reference(self) -> Measure:
         """The plain reference."""
