@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A stamp says what is installed, so it lives and dies with the folder that it speaks of.
 STAMPS := $(VENV)/.stamps
 KAFKA := .cache/kafka
+# A peer that is measured beside Rejse. It pins what Rejse needs in other versions, so it lives apart.
+QUIX := .cache/quixstreams
 TESTS_OF_THE_TREE := $(wildcard tests/architecture tests/deploy)
 
 .PHONY: help run test check check-deploy bench faults faults-full lock clean java promtool
@@ -40,7 +42,7 @@ check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
 check-deploy: $(STAMPS)/test java $(KAFKA)/stamp promtool
 	$(if $(TESTS_OF_THE_TREE),$(BIN)/pytest -q $(TESTS_OF_THE_TREE))
 
-bench: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
+bench: $(STAMPS)/test $(STAMPS)/data $(QUIX)/stamp java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
 	$(BIN)/python -m tests.bench $(PART)
 
 faults: $(STAMPS)/test java $(KAFKA)/stamp ## Break everything around Rejse and check what it promises (PART=... picks one part)
@@ -52,6 +54,7 @@ faults-full: $(STAMPS)/test java $(KAFKA)/stamp ## The same, as much as a releas
 lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform
 	$(call compile,run,)
 	$(call compile,test,-c requirements/run.txt)
+	$(call compile,bench,)
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) .cache build dist
@@ -81,6 +84,12 @@ $(STAMPS)/test: requirements/test.txt $(STAMPS)/project
 
 $(STAMPS)/data: requirements/data.txt $(STAMPS)/test
 	$(PIP) install --no-deps --require-hashes -r $<
+	@touch $@
+
+$(QUIX)/stamp: requirements/bench.txt $(STAMPS)/venv
+	rm -rf $(QUIX)
+	$(BIN)/python -m venv $(QUIX)
+	$(QUIX)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
 java:

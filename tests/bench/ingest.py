@@ -150,8 +150,8 @@ def _single_section(full: Mapping[str, Measure], half: Mapping[str, Measure]) ->
         rows,
         NOTHING,
         notes=(
-            f"{load.CONNECTIONS} connections, closed loop; *at half*: at half of that rate, on schedule, "
-            "latency from when a request was due.",
+            f"{load.CONNECTIONS} connections, closed loop, which finds the capacity and tells no latency; "
+            "*at half*: at half of that rate, on schedule, p50 and p99 from when a request was due.",
             "Kafka: 12 partitions, acks=all, flush.messages=1 for all; the local log: fsync.",
         ),
         targets=(
@@ -179,7 +179,7 @@ def _batch_section(batch: Mapping[str, Measure]) -> Section:
         f"Ingest, batches of {BATCH_EVENTS}",
         batch,
         OBVIOUS,
-        notes=(f"{load.CONNECTIONS} connections, closed loop; latency is a whole batch's.",),
+        notes=(f"{load.CONNECTIONS} connections, closed loop.",),
         targets=(
             Target(
                 "ingest, batches of 100, per CPU-second, of the obvious way",

@@ -1,9 +1,11 @@
 """The load generator. It is to be run apart, on a core that the measured server doesn't use.
 
 *Closed* loop: each connection sends its next request when it has the last answer, which finds the capacity.
+It tells no latency: a server that stalls is asked less meanwhile, so the stall would hardly show.
 *Paced*: requests are due on a fixed schedule whatever the server does, and a latency counts from when the
-request was due, so that a stall shows in every request that it delayed. Its timer ticks once a millisecond,
-which is part of what is measured.
+request was due, so that a stall shows in every request that it delayed. Every request that was due within
+the window counts, however late its answer. The timer ticks once a millisecond, which is part of what is
+measured.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.bench.http import BadAnswer, Connection, connect
 from tests.bench.processes import cpu_s
@@ -40,13 +42,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of it within the measured window."""
+    """What came of it within the measured window: the answers a second, and latencies if it was paced."""
 
     rate_s: float
     cpu_s: float
     seconds: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
 
 
 async def closed(job: Job) -> Loaded:
@@ -78,7 +80,7 @@ class Run:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._requests = itertools.cycle(job.requests)
-        self._latencies_s: list[float] = []
+        self._answers = 0
         self.counting = False
         self._under_way = 0
         self._over = False
@@ -102,20 +104,13 @@ class Run:
             await self._pass(self._job.seconds)
             self.counting = False
             seconds, taken_s = time.monotonic() - began_s, cpu_s(self._job.pids) - began_cpu_s
-            self._over = True
+            self._end()
             async with asyncio.timeout(_DRAIN_S):
                 await self._drained.wait()
         finally:
             for connection in connections:
                 connection.close()
-        latencies_s = sorted(self._latencies_s)
-        return Loaded(
-            rate_s=len(latencies_s) / seconds,
-            cpu_s=taken_s,
-            seconds=seconds,
-            p50_ms=percentile_ms(latencies_s, 0.50),
-            p99_ms=percentile_ms(latencies_s, 0.99),
-        )
+        return Loaded(rate_s=self._answers / seconds, cpu_s=taken_s, seconds=seconds)
 
     def next_request(self, connection: Connection) -> bytes:
         """What a connection is to send now."""
@@ -132,13 +127,15 @@ class Run:
     def _go_on(self, connection: Connection) -> None:
         """A connection is free."""
 
+    def _end(self) -> None:
+        self._over = True
+
     async def _pass(self, seconds: float) -> None:
         await asyncio.wait([self._failed], timeout=seconds)
         if self._failed.done():
             self._failed.result()
 
-    def _send(self, connection: Connection, due_s: float) -> None:
-        connection.due_s = due_s
+    def _send(self, connection: Connection) -> None:
         self._under_way += 1
         connection.send(self.next_request(connection))
 
@@ -147,12 +144,10 @@ class Run:
         if not 200 <= status < 300:
             self._fail(BadAnswer(f"{status}: {body[:300]!r}"))
             return
+        self._answers += self.counting
         self.answered(connection)
-        if self.counting:
-            self._latencies_s.append(time.monotonic() - connection.due_s)
-        if not self._over:
-            self._go_on(connection)
-        elif not self._under_way:
+        self._go_on(connection)
+        if self._over and not self._under_way:
             self._drained.set()
 
     def _fail(self, error: BadAnswer) -> None:
@@ -166,7 +161,8 @@ class _Closed(Run):
             self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        self._send(connection, time.monotonic())
+        if not self._over:
+            self._send(connection)
 
 
 class Paced(Run):
@@ -179,17 +175,38 @@ class Paced(Run):
         self._sent = 0
         self._idle: deque[Connection] = deque()  # in turns: one that is left alone would be closed
         self._late: deque[float] = deque()
+        self._window_s = (0.0, 0.0)
+        self._latencies_s: list[float] = []
+
+    async def run(self) -> Loaded:
+        loaded = await super().run()
+        latencies_s = sorted(self._latencies_s)
+        p50_ms, p99_ms = (percentile_ms(latencies_s, part) for part in (0.50, 0.99))
+        return replace(loaded, p50_ms=p50_ms, p99_ms=p99_ms)
 
     def _begin(self, connections: Sequence[Connection]) -> None:
         self._idle.extend(connections)
         self._began_s = time.monotonic()
+        begin_s = self._began_s + WARM_S
+        self._window_s = (begin_s, begin_s + self._job.seconds)
         self._tick()
 
     def _go_on(self, connection: Connection) -> None:
+        begin_s, end_s = self._window_s
+        if begin_s <= connection.due_s < end_s:
+            self._latencies_s.append(time.monotonic() - connection.due_s)
         if self._late:
-            self._send(connection, self._late.popleft())
+            self._send_due(connection, self._late.popleft())
         else:
             self._idle.append(connection)
+
+    def _send_due(self, connection: Connection, due_s: float) -> None:
+        connection.due_s = due_s
+        self._send(connection)
+
+    def _end(self) -> None:
+        self._catch_up(time.monotonic())
+        super()._end()
 
     def _tick(self) -> None:
         if self._over or self._failed.done():
@@ -197,12 +214,17 @@ class Paced(Run):
                 self._drained.set()
             return
         now_s = time.monotonic()
-        while (due_s := self._began_s + self._sent / self._rate_s) <= now_s:
-            self._sent += 1
-            if self._idle:
-                self._send(self._idle.popleft(), due_s)
-            else:
-                self._late.append(due_s)
+        due_s = self._catch_up(now_s)
         if len(self._late) > _BACKLOG_MAX_S * self._rate_s:
             self._fail(BadAnswer(f"{len(self._late)} requests behind at {self._rate_s:,.0f} a second"))
         asyncio.get_running_loop().call_later(max(_TICK_S, due_s - now_s), self._tick)
+
+    def _catch_up(self, now_s: float) -> float:
+        """Send what is due by now, or note that it is late; when the next one is due."""
+        while (due_s := self._began_s + self._sent / self._rate_s) <= now_s:
+            self._sent += 1
+            if self._idle:
+                self._send_due(self._idle.popleft(), due_s)
+            else:
+                self._late.append(due_s)
+        return due_s

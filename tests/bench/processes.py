@@ -46,8 +46,8 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """User and system CPU seconds that the processes have taken so far."""
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+    """User and system CPU seconds that the processes, and children of theirs that have ended, have taken."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:4]) for pid in pids)
 
 
 def peak_rss_mib(pids: Iterable[int]) -> float:
@@ -100,19 +100,30 @@ def baseline(module: str, *arguments: str, home: Path, core: int | None = SERVER
 
 @contextlib.contextmanager
 def service(
-    name: str, settings: Mapping[str, str], home: Path, core: int | None = SERVER_CORE
+    name: str,
+    settings: Mapping[str, str],
+    home: Path,
+    core: int | None = SERVER_CORE,
+    under: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """One of Rejse's services with settings (without `REJSE_`) and a data folder below `home`, ready."""
-    with launched(name, [settings], home, core) as server:
+    """One of Rejse's services with settings (without `REJSE_`) and a data folder below `home`, ready.
+
+    `under` is a module that runs the service, which is its first argument, and the other ones.
+    """
+    with launched(name, [settings], home, core, under) as server:
         yield server
 
 
 @contextlib.contextmanager
 def launched(
-    name: str, each: Sequence[Mapping[str, str]], home: Path, core: int | None = SERVER_CORE
+    name: str,
+    each: Sequence[Mapping[str, str]],
+    home: Path,
+    core: int | None = SERVER_CORE,
+    under: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Several processes of one service, started together, once all are ready; the port is the first one's."""
-    processes = [_process(name, settings, home, number) for number, settings in enumerate(each)]
+    processes = [_process(name, settings, home, number, under) for number, settings in enumerate(each)]
     try:
         with pinned(core):
             for process in processes:
@@ -127,12 +138,15 @@ def launched(
             process.close()
 
 
-def _process(name: str, settings: Mapping[str, str], home: Path, number: int) -> RejseProcess:
+def _process(
+    name: str, settings: Mapping[str, str], home: Path, number: int, under: Sequence[str]
+) -> RejseProcess:
     port = free_port()
     given = {"data_dir": str(home / f"data-{name}-{number}"), "log_level": "WARNING", **settings}
     env = {f"REJSE_{key.upper()}": value for key, value in {**given, f"{name}_port": str(port)}.items()}
     log_file = home / f"{name}-{number}.log"
-    return RejseProcess([], env=env, log_file=log_file, ready_port=port, module=f"services.{name}")
+    module, *arguments = (under[0], f"services.{name}", *under[1:]) if under else (f"services.{name}",)
+    return RejseProcess(arguments, env=env, log_file=log_file, ready_port=port, module=module)
 
 
 class Server:

