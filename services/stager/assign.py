@@ -8,9 +8,10 @@ have in common stands, the rest of the old is superseded. Both give the state th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from shared.journey.fold import NOWHERE, Journey, State, Touch, Transition, fold
@@ -39,13 +40,23 @@ class Change:
     superseded: Sequence[Transition] = ()
 
 
+Span = Literal["hour", "day", "month"]
+
+_LARGER_SPANS: Mapping[Span, Callable[[datetime], datetime]] = {
+    "day": lambda hour: hour.replace(hour=0),
+    "month": lambda hour: hour.replace(day=1, hour=0),
+}
+"""Each with the begin of the span that an hour (UTC) lies in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Customers who went from one place to another within an hour of event time."""
+    """Customers who went from one place to another within a span of event time that begins at `since`."""
 
     journey_key: str
     version: int
-    hour: datetime
+    span: Span
+    since: datetime
     origin: Place
     target: Place
 
@@ -98,13 +109,20 @@ def refold(
 
 
 def flows(changes: Iterable[Change]) -> Counter[Flow]:
-    """How the changes alter the flows: an added transition counts 1, a superseded one −1."""
+    """How the changes alter the flows: an added transition counts 1, a superseded one −1.
+
+    Each flow is told by the hour, by the day and by the month, so that all up to a time can be read from the
+    largest spans that end before it.
+    """
     deltas: Counter[Flow] = Counter()
     for change in changes:
         for transition in change.added:
             deltas[_flow(change.journey, transition)] += 1
         for transition in change.superseded:
             deltas[_flow(change.journey, transition)] -= 1
+    for flow, delta in list(deltas.items()):
+        for span, begin in _LARGER_SPANS.items():
+            deltas[replace(flow, span=span, since=begin(flow.since))] += delta
     return _without_zeros(deltas)
 
 
@@ -130,6 +148,7 @@ def _flow(journey: Journey, transition: Transition) -> Flow:
     return Flow(
         journey.definition.key,
         journey.definition.version,
+        "hour",
         transition.at.replace(minute=0, second=0, microsecond=0),
         (transition.from_place or "", transition.from_paused),
         (transition.to_place, transition.to_paused),

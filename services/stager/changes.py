@@ -129,7 +129,7 @@ async def _write_counts(connection: Connection, changes: Sequence[Change], shard
     if counts:
         await connection.execute(sql.ADD_COUNTS, *_columns(sorted(counts)), shard)
     flows = [
-        (flow.journey_key, flow.version, flow.hour, *flow.origin, *flow.target, delta)
+        (flow.journey_key, flow.version, flow.span, flow.since, *flow.origin, *flow.target, delta)
         for flow, delta in assign.flows(changes).items()
     ]
     if flows:

@@ -115,14 +115,14 @@ ON CONFLICT (journey_key, version, stage, paused, shard) DO UPDATE SET count = c
 """
 
 ADD_FLOWS = """
-INSERT INTO stage_flows AS f (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused,
+INSERT INTO stage_flows AS f (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused,
     shard, count)
-SELECT n.journey_key, n.version, n.hour, n.from_stage, n.from_paused, n.to_stage, n.to_paused,
-    $9::smallint, n.delta
-FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[], $5::bool[], $6::text[], $7::bool[],
-    $8::bigint[])
-    AS n (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, delta)
-ON CONFLICT (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, shard)
+SELECT n.journey_key, n.version, n.span, n.since, n.from_stage, n.from_paused, n.to_stage, n.to_paused,
+    $10::smallint, n.delta
+FROM unnest($1::text[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::bool[], $7::text[],
+    $8::bool[], $9::bigint[])
+    AS n (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, delta)
+ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, shard)
     DO UPDATE SET count = f.count + EXCLUDED.count
 """
 

@@ -81,11 +81,12 @@ SELECT journey_key, version, to_stage, to_paused, 0, count(*) FROM (
 """
 
 _FLOWS = """
-INSERT INTO stage_flows (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, shard,
-    count)
-SELECT journey_key, version, date_trunc('hour', at), coalesce(from_stage, ''), from_paused, to_stage,
-    to_paused, 0, count(*)
-FROM stage_transitions GROUP BY 1, 2, 3, 4, 5, 6, 7
+INSERT INTO stage_flows (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused,
+    shard, count)
+SELECT journey_key, version, span, date_trunc(span, at, 'UTC'), coalesce(from_stage, ''), from_paused,
+    to_stage, to_paused, 0, count(*)
+FROM stage_transitions CROSS JOIN unnest('{hour,day,month}'::text[]) AS span
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
 
 

@@ -23,9 +23,10 @@ from services.stager.batch import read_batch
 from shared.clock import SystemClock
 from shared.codec import body_hash, decode, encode
 from shared.eventlog.port import NewRecord, Record, partition_of
-from shared.ids import touchpoint_uid, uuid7
+from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, Touch
+from shared.store.ids import touchpoint_uid
 from shared.touchpoint import Touchpoint
 from tests.bench.events import SOURCE, batches, touchpoints, wire_events
 from tests.bench.processes import PARTITIONS

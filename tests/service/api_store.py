@@ -45,8 +45,11 @@ INSERT INTO stage_counts AS c VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (journey_key, version, stage, paused, shard) DO UPDATE SET count = c.count + EXCLUDED.count
 """
 _FLOW = """
-INSERT INTO stage_flows AS f VALUES ($1, $2, date_trunc('hour', $3::timestamptz), $4, $5, $6, $7, $8, $9)
-ON CONFLICT (journey_key, version, hour, from_stage, from_paused, to_stage, to_paused, shard)
+INSERT INTO stage_flows AS f (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused,
+    shard, count)
+SELECT $1, $2, span, date_trunc(span, $3::timestamptz, 'UTC'), $4, $5, $6, $7, $8, $9
+FROM unnest('{hour,day,month}'::text[]) AS span
+ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, shard)
     DO UPDATE SET count = f.count + EXCLUDED.count
 """
 _STANDING = """

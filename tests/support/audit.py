@@ -36,8 +36,8 @@ SELECT stage, paused, sum(count)::bigint AS count FROM stage_counts
 WHERE journey_key = $1 GROUP BY stage, paused
 """
 _FLOWS = """
-SELECT hour, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
-WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5
+SELECT span, since, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
+WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5, 6
 """
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
 _UNMATCHED = """
@@ -97,7 +97,7 @@ async def _journey_differences(
         if histories.pop(customer_id, []) != history:
             found.append(f"{key}: customer {customer_id} has another history than the fold's")
         counts[state.place, state.paused] += state.place is not None
-        flows.update(_flow(one) for one in history)
+        flows.update(flow for one in history for flow in _flows(one))
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {
@@ -109,15 +109,17 @@ async def _journey_differences(
     return found
 
 
-def _flow(transition: Transition) -> tuple[datetime, str, bool, str, bool]:
+def _flows(transition: Transition) -> list[tuple[str, datetime, str, bool, str, bool]]:
+    """What a transition counts for, by hour, day and month."""
     hour = transition.at.replace(minute=0, second=0, microsecond=0)
-    return (
-        hour,
+    day = hour.replace(hour=0)
+    move = (
         transition.from_place or "",
         transition.from_paused,
         transition.to_place,
         transition.to_paused,
     )
+    return [("hour", hour, *move), ("day", day, *move), ("month", day.replace(day=1), *move)]
 
 
 def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, int]) -> list[str]:

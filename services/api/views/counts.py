@@ -1,7 +1,6 @@
 """How many customers are in each stage and exit of a journey, now or as of a past time.
 
-Now-counts are kept. Counts as of a time are the sum of all flows of the hours before its own, and of the
-standing transitions within that hour: what it costs grows with the hours of history, not with customers.
+Now-counts are kept. As of a time, the count of a place is all that ever moved in less all that moved out.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import asyncpg
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Counts, PlaceCount
 from services.api.views.customers import QUERY_TIMEOUT_S
+from services.api.views.moves import MOVES, moves_until
 from shared.store.engine import Pool, connection_of
 
 _NOW = """
@@ -22,16 +22,10 @@ SELECT stage, sum(count)::bigint AS count, coalesce(sum(count) FILTER (WHERE pau
 FROM stage_counts WHERE journey_key = $1 AND version = $2 GROUP BY stage
 """
 
-_AS_OF = """
+_AS_OF = f"""
 SELECT moved.stage, sum(moved.count)::bigint AS count,
     coalesce(sum(moved.count) FILTER (WHERE moved.paused), 0)::bigint AS paused
-FROM (
-    SELECT from_stage, from_paused, to_stage, to_paused, count FROM stage_flows
-    WHERE journey_key = $1 AND version = $2 AND hour < $3
-    UNION ALL
-    SELECT coalesce(from_stage, ''), from_paused, to_stage, to_paused, 1 FROM stage_transitions
-    WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL AND at >= $3 AND at <= $4
-) AS flows
+FROM ({MOVES}) AS moves
 CROSS JOIN LATERAL (
     VALUES (to_stage, to_paused, count), (from_stage, from_paused, -count)
 ) AS moved (stage, paused, count)
@@ -57,12 +51,8 @@ async def counts_as_of(pool: Pool, active: ActiveJourney, at: datetime) -> Count
     Raises:
         Transient: the store is away or busy.
     """
-    definition = active.definition
-    hour = at.replace(minute=0, second=0, microsecond=0)
     async with connection_of(pool) as connection:
-        rows = await connection.fetch(
-            _AS_OF, definition.key, definition.version, hour, at, timeout=QUERY_TIMEOUT_S
-        )
+        rows = await connection.fetch(_AS_OF, *moves_until(active, at), timeout=QUERY_TIMEOUT_S)
     return _counts(active, at, rows)
 
 

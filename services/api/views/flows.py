@@ -7,19 +7,12 @@ from datetime import datetime
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Flow, Flows
 from services.api.views.customers import QUERY_TIMEOUT_S
+from services.api.views.moves import MOVES, moves_until
 from shared.store.engine import Pool, connection_of
 
-_FLOWS = """
-SELECT from_stage, to_stage, sum(count)::bigint AS count
-FROM (
-    SELECT from_stage, to_stage, count FROM stage_flows
-    WHERE journey_key = $1 AND version = $2 AND hour < $3
-    UNION ALL
-    SELECT coalesce(from_stage, ''), to_stage, 1 FROM stage_transitions
-    WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL AND at >= $3 AND at <= $4
-) AS moves
-WHERE from_stage <> to_stage
-GROUP BY from_stage, to_stage HAVING sum(count) <> 0
+_FLOWS = f"""
+SELECT from_stage, to_stage, sum(count)::bigint AS count FROM ({MOVES}) AS moves
+WHERE from_stage <> to_stage GROUP BY from_stage, to_stage HAVING sum(count) <> 0
 """
 
 
@@ -31,11 +24,8 @@ async def flows_until(pool: Pool, active: ActiveJourney, at: datetime) -> Flows:
         Transient: the store is away or busy.
     """
     definition = active.definition
-    hour = at.replace(minute=0, second=0, microsecond=0)
     async with connection_of(pool) as connection:
-        rows = await connection.fetch(
-            _FLOWS, definition.key, definition.version, hour, at, timeout=QUERY_TIMEOUT_S
-        )
+        rows = await connection.fetch(_FLOWS, *moves_until(active, at), timeout=QUERY_TIMEOUT_S)
     order = {place: number for number, place in enumerate(("", *definition.places))}
     rows.sort(key=lambda row: (order[row["from_stage"]], order[row["to_stage"]]))
     flows = [Flow(row["from_stage"] or None, row["to_stage"], row["count"]) for row in rows]
