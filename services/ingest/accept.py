@@ -75,7 +75,8 @@ def accept(
     clean = quick and not suspicious(body)
     for index, raw in enumerate(items):
         try:
-            event = _read(raw, clean or (quick and len(items) > 1 and not suspicious(raw)))
+            is_clean = clean or (quick and len(items) > 1 and not suspicious(raw))
+            event = (_read_quickly(raw) if is_clean else None) or read_event(raw)
             touchpoint = _touchpoint(event, source, now, new_id)
             key = _key(touchpoint)
         except Refused as refused:
@@ -95,11 +96,6 @@ def accept(
     return accepted
 
 
-def _read(raw: bytes, clean: bool) -> Event:
-    event = _read_quickly(raw) if clean else None
-    return read_event(raw) if event is None else event
-
-
 def _read_quickly(raw: bytes) -> Event | None:
     """The touchpoint of bytes that hold nothing suspicious, or None if they need a closer look."""
     if len(raw) > limits.EVENT_BYTES_MAX or may_nest_deep(raw):
@@ -109,7 +105,7 @@ def _read_quickly(raw: bytes) -> Event | None:
     except msgspec.DecodeError:
         return None
     for member in (event.properties, event.traits, event.context, event.consent):
-        if member is not EMPTY_OBJECT and bytes(member)[0] != _OPENING_BRACE:
+        if member is not EMPTY_OBJECT and memoryview(member)[0] != _OPENING_BRACE:
             return None
     return event
 

@@ -1,4 +1,4 @@
-"""The obvious way to take events: FastAPI, pydantic models, aiokafka's `send_and_wait` per event."""
+"""The obvious way to take events: FastAPI, pydantic models, aiokafka's `send` per event, its ack awaited."""
 
 from __future__ import annotations
 
@@ -39,16 +39,19 @@ def create_app(bootstrap: str, topic: str) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    async def send(event: Event) -> None:
+    async def send(event: Event) -> asyncio.Future[Any]:
         key = next(iter(event.identities.values())).encode()
-        await app.state.producer.send_and_wait(topic, event.model_dump_json().encode(), key=key)
+        sent: asyncio.Future[Any] = await app.state.producer.send(
+            topic, event.model_dump_json().encode(), key=key
+        )
+        return sent
 
     async def one(event: Event) -> dict[str, int]:
-        await send(event)
+        await (await send(event))
         return {"accepted": 1}
 
     async def many(events: list[Event]) -> dict[str, int]:
-        await asyncio.gather(*map(send, events))
+        await asyncio.gather(*[await send(event) for event in events])
         return {"accepted": len(events)}
 
     app.add_api_route("/events", one, methods=["POST"], status_code=202)
