@@ -61,6 +61,12 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return text.lower() == "true"
+
+
 def _database_url(text: str) -> str:
     if urlsplit(text).scheme not in ("postgresql", "postgres"):
         raise ValueError("is no postgresql:// URL")
@@ -86,6 +92,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("kafka_bootstrap", _text, None, "Kafka's bootstrap servers; unset: the local event log"),
     Variable("kafka_partitions", _between(1, 10_000), "12", "partitions of a topic that is made at start"),
     Variable("kafka_replicas", _between(1, 9), "1", "replicas of a topic that is made at start"),
+    Variable(
+        "kafka_accept_weak_topic",
+        _flag,
+        "false",
+        "true: use a topic whose acks are not durable, or that takes no large records",
+    ),
     Variable("database_url", _database_url, None, "PostgreSQL's URL; unset: embedded", secret=True),
     Variable("journeys_dir", Path, None, "a folder of journey definitions beside the built-in ones"),
     Variable("log_level", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),

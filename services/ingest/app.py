@@ -100,7 +100,8 @@ async def serve(
     """Take touchpoints until `stop` is set; then answer what is in flight, flush the writer and return.
 
     Raises:
-        ConfigError: the data folder can't be used, or another ingest uses it.
+        ConfigError: the data folder can't be used, or another ingest uses it; or Kafka's topic would not
+            keep what it acks.
         Transient: the local disk is full or fails.
     """
     metrics, failpoints = Metrics(CATALOGUE), Failpoints(settings.failpoints)
@@ -153,6 +154,7 @@ async def _open_log(settings: Settings, topic: str, clock: Clock) -> EventWriter
         replicas=settings.kafka_replicas,
         clock=clock,
         topic=topic,
+        accept_weak_topic=settings.kafka_accept_weak_topic,
     )
 
 

@@ -52,7 +52,7 @@ async def serve(
     """Stage until `stop` is set; then end the batch that has begun, leave the group and return.
 
     Raises:
-        ConfigError: a definition, or the store's durability, is not as it must be.
+        ConfigError: a definition, or the durability of the store or the log, is not as it must be.
     """
     definitions = load_definitions(settings.journeys_dir)
     journeys = [Journey(definition) for definition in definitions]
@@ -126,6 +126,7 @@ async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventR
                 partitions=settings.kafka_partitions,
                 replicas=settings.kafka_replicas,
                 clock=clock,
+                accept_weak_topic=settings.kafka_accept_weak_topic,
             )
         except Transient as error:
             log.warning("log_away", extra=fields(error=str(error)))

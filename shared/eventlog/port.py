@@ -62,6 +62,10 @@ class EventWriter(Protocol):
         """Seconds since a record was last confirmed as kept; None before the first."""
         ...
 
+    def wrong(self) -> str | None:
+        """What a person has to set right before anything is kept; None as long as nothing is known."""
+        ...
+
     async def close(self, timeout_s: float) -> None:
         """Let go of the log within `timeout_s` seconds. Idempotent; `append` must not be called after."""
         ...

@@ -70,6 +70,10 @@ class LocalWriter:
     def last_kept_age_s(self) -> float | None:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
 
+    def wrong(self) -> str | None:
+        """None: what can be wrong with the file is told upon opening it."""
+        return None
+
     async def close(self, timeout_s: float) -> None:
         self._closed = True
         await self.log.close(timeout_s)
