@@ -24,7 +24,7 @@ from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Transient
 from shared.eventlog.choose import open_reader
-from shared.eventlog.port import EventReader
+from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
@@ -35,6 +35,7 @@ from shared.logs import fields
 from shared.metrics import Metrics
 from shared.probes import probe_routes
 from shared.store.engine import Pool, connection_of, open_pool, require_durable
+from shared.store.halts import Halts
 
 log = logging.getLogger("rejse.stager")
 
@@ -82,7 +83,7 @@ async def serve(
             new_id=uuid7,
             failpoints=Failpoints(settings.failpoints),
         )
-        partitions = Partitions(reader, store, clock)
+        partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, journeys, shard, clock)
         backfill = Backfill(pool, journeys, shard, clock)

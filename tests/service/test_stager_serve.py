@@ -14,9 +14,11 @@ import pytest
 from services.stager.app import serve
 from services.stager.loop import TooManyDeadLetters
 from services.stager.settings import Settings
+from services.supervisor.commands import list_partitions, resume_partition
 from shared.clock import SystemClock
 from shared.codec import encode
 from shared.config import load
+from shared.errors import ConfigError
 from shared.eventlog.choose import open_writer
 from shared.eventlog.port import EventWriter, NewRecord, Outcome
 from shared.journey.catalog import load_definitions
@@ -180,6 +182,60 @@ async def test_a_log_that_is_not_the_one_we_know_halts_its_partition(
         await writer.append([record(number + 200) for number in range(40)], 10)
 
     assert await staged(database_url) == 40
+
+
+@pytest.mark.expects_error("partition_halted")
+async def test_a_halted_partition_goes_on_where_a_person_says(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str
+) -> None:
+    """The command is all it takes: the stager that runs notices, and what it had staged before is known by
+    its id. Who did it is kept; and a partition that isn't halted is left alone."""
+    environ = {"REJSE_DATABASE_URL": database_url}
+    await writer.append([record(number) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+        with pytest.raises(ConfigError, match="not halted"):
+            await asyncio.to_thread(resume_partition, environ, 0, None)
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = next_offset + 1000")
+    await writer.append([record(number + 100) for number in range(40)], 10)
+    async with serving():
+        positions = await eventually_async(
+            lambda: asyncio.to_thread(list_partitions, environ),
+            30,
+            until=lambda found: all(position.halted for position in found),
+        )
+        for position in positions:
+            await asyncio.to_thread(resume_partition, environ, position.partition, None)
+        await eventually_async(lambda: staged(database_url), 30, until=(80).__eq__)
+
+    assert await count(database_url, "SELECT count(*) FROM partition_resumptions") == len(positions)
+    assert await audit(database_url) == []
+
+
+@pytest.mark.expects_error("partition_halted")
+async def test_a_partition_resumed_outside_its_log_is_halted_again(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str
+) -> None:
+    """A resumption is no exception to the check: the log must hold the offset."""
+    environ = {"REJSE_DATABASE_URL": database_url}
+    await writer.append([record(number) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = next_offset + 1000")
+    async with serving():
+        await eventually_async(lambda: halted_at(database_url, 0), 30)
+        await asyncio.to_thread(resume_partition, environ, 0, 7_777)
+        await eventually_async(lambda: halted_at(database_url, 7_777), 30)
+        await asyncio.to_thread(resume_partition, environ, 0, 0)
+        await eventually_async(lambda: halted_at(database_url, 0), 30, until=lambda found: not found)
+
+    assert await staged(database_url) == 40
+
+
+async def halted_at(database_url: str, offset: int) -> int:
+    """Whether partition 0 is halted at this offset or beyond."""
+    query = "SELECT count(*) FROM stager_offsets WHERE partition = 0 AND halted IS NOT NULL AND next_offset"
+    return await count(database_url, f"{query} >= {offset}")
 
 
 async def dead_letters(database_url: str) -> int:
