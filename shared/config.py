@@ -98,6 +98,12 @@ VARIABLES: tuple[Variable, ...] = (
         "false",
         "true: use a topic whose acks are not durable, or that takes no large records",
     ),
+    Variable(
+        "local_log_keep_bytes",
+        _between(0, 1 << 44),
+        str(1 << 30),
+        "how much of what was staged the local event log keeps, for a restored store to read again",
+    ),
     Variable("database_url", _database_url, None, "PostgreSQL's URL; unset: embedded", secret=True),
     Variable("journeys_dir", Path, None, "a folder of journey definitions beside the built-in ones"),
     Variable("log_level", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),

@@ -155,6 +155,7 @@ async def _open_log(settings: Settings, topic: str, clock: Clock) -> EventWriter
         clock=clock,
         topic=topic,
         accept_weak_topic=settings.kafka_accept_weak_topic,
+        local_keep_bytes=settings.local_log_keep_bytes,
     )
 
 

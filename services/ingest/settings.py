@@ -17,6 +17,7 @@ class Settings:
     kafka_partitions: int
     kafka_replicas: int
     kafka_accept_weak_topic: bool
+    local_log_keep_bytes: int
     database_url: str | None
     log_level: str
     ack_timeout_s: float

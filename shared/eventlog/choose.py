@@ -30,10 +30,12 @@ async def open_writer(
     clock: Clock,
     topic: str = TOPIC,
     accept_weak_topic: bool = False,
+    local_keep_bytes: int | None = None,
 ) -> EventWriter:
     """The writer that the settings ask for.
 
-    Partitions and replicas are those of a Kafka topic that is made now; the local log has one partition.
+    Partitions and replicas are those of a Kafka topic that is made now; the local log has one partition,
+    and keeps `local_keep_bytes` of what its reader has done with (None: everything).
     With Kafka away this succeeds, and appends are `UNKNOWN` until it is back; a topic that turns out then to
     be set up wrongly is told by `wrong`.
 
@@ -43,7 +45,7 @@ async def open_writer(
             would not keep what it acks.
     """
     if kafka_bootstrap is None:
-        return await LocalWriter.open(data_dir / LOCAL_FOLDER, clock)
+        return await LocalWriter.open(data_dir / LOCAL_FOLDER, clock, keep_bytes=local_keep_bytes)
     with contextlib.suppress(Transient):
         await ensure_topic(
             kafka_bootstrap, topic, partitions, replicas, _LOOK_TIMEOUT_S, accept_weak=accept_weak_topic

@@ -19,7 +19,9 @@ from shared.clock import SystemClock
 from shared.codec import encode
 from shared.config import load
 from shared.errors import ConfigError
-from shared.eventlog.choose import open_writer
+from shared.eventlog.choose import LOCAL_FOLDER, open_writer
+from shared.eventlog.local.progress import read_progress
+from shared.eventlog.local.writer import LocalWriter
 from shared.eventlog.port import EventWriter, NewRecord, Outcome
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
@@ -27,6 +29,7 @@ from shared.lifecycle import listen
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
 from tests.support.broker import Broker
+from tests.support.clock import ManualClock
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
 
@@ -236,6 +239,35 @@ async def halted_at(database_url: str, offset: int) -> int:
     """Whether partition 0 is halted at this offset or beyond."""
     query = "SELECT count(*) FROM stager_offsets WHERE partition = 0 AND halted IS NOT NULL AND next_offset"
     return await count(database_url, f"{query} >= {offset}")
+
+
+@pytest.mark.parametrize("settings", ["local"], indirect=True)
+@pytest.mark.expects_error("partition_halted")
+async def test_a_trimmed_log_is_known_again_and_too_old_a_backup_is_halted(
+    settings: Settings, serving: Serving, database_url: str
+) -> None:
+    """With all that was staged trimmed but the last record, a stager that comes back goes on. One whose store
+    was set back to before the window halts instead of skipping what is gone."""
+    clock = ManualClock(EPOCH)
+    writer = await LocalWriter.open(settings.data_dir / LOCAL_FOLDER, clock, keep_bytes=0)
+    for turn in range(3):
+        records = [record(turn * 40 + number, day=turn) for number in range(40)]
+        async with serving():
+            await writer.append(records, 10)
+            await eventually_async(lambda: staged(database_url), 30, until=((turn + 1) * 40).__eq__)
+            await eventually_async(
+                lambda: read_progress(settings.data_dir / LOCAL_FOLDER, writer.log.log_id).get(0),
+                until=((turn + 1) * 40).__eq__,
+            )
+        clock.advance(60)
+    await writer.append([record(999, day=9)], 10)
+    await eventually_async(lambda: writer.log.bounds(0), until=lambda bounds: bounds.begin == 119)
+    await writer.close(5)
+
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = 60")
+    async with serving():
+        await eventually_async(lambda: halted_at(database_url, 60), 30)
+    assert await staged(database_url) == 120
 
 
 async def dead_letters(database_url: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shared.clock import Clock
 from shared.eventlog.local.file import LocalLog, bytes_used, in_transaction, place_of
+from shared.eventlog.local.trim import Trim
 from shared.eventlog.port import NewRecord, Outcome, is_too_large, partition_of
 from shared.logs import fields
 
@@ -30,13 +31,16 @@ class LocalWriter:
     One process at a time should write a log: SQLite before 3.51.3 can lose commits when one connection
     writes in the very moment that another one checkpoints (sqlite.org/wal.html, the WAL-reset bug).
     With `bytes_max` a call whose records might take more of the file than that is answered `FULL` for all
-    of them.
+    of them. With `trim` the log is trimmed whenever it is written to.
     """
 
-    def __init__(self, log: LocalLog, clock: Clock, bytes_max: int | None = None) -> None:
+    def __init__(
+        self, log: LocalLog, clock: Clock, bytes_max: int | None = None, trim: Trim | None = None
+    ) -> None:
         self.log = log
         self._clock = clock
         self._bytes_max = bytes_max
+        self._trim = trim
         self._queue: deque[_Call] = deque()
         self._in_hand: Sequence[_Call] = ()
         self._commit_is_due = False
@@ -45,15 +49,24 @@ class LocalWriter:
 
     @classmethod
     async def open(
-        cls, folder: Path, clock: Clock, partitions: int = 1, bytes_max: int | None = None
+        cls,
+        folder: Path,
+        clock: Clock,
+        partitions: int = 1,
+        *,
+        bytes_max: int | None = None,
+        keep_bytes: int | None = None,
     ) -> LocalWriter:
-        """A writer on the log in a folder, which is made when missing.
+        """A writer on the log in a folder, which is made when missing. With `keep_bytes` it keeps no more
+        than that of what its reader has done with.
 
         Raises:
             Transient: the disk is full or fails.
             ConfigError: the file there is none of ours, or damaged.
         """
-        return cls(await LocalLog.open(folder, partitions), clock, bytes_max)
+        log = await LocalLog.open(folder, partitions)
+        trim = None if keep_bytes is None else Trim(folder, log, keep_bytes, clock)
+        return cls(log, clock, bytes_max, trim)
 
     async def append(self, records: Sequence[NewRecord], timeout_s: float) -> Sequence[Outcome]:
         call = _Call(records)
@@ -146,8 +159,17 @@ class LocalWriter:
         for call, outcome in zip(calls, outcomes, strict=True):
             if not call.answer.done():
                 call.answer.set_result(outcome)
-        if self._queue and not self._closed:
+        if self._closed:
+            return
+        if self._trim is not None and self._trim.is_due():
+            self.log.submit(self._trim.step).add_done_callback(_trimmed)
+        if self._queue:
             self._commit_soon()
+
+
+def _trimmed(step: Future[None]) -> None:
+    if error := step.exception():
+        _log.warning("local_log_not_trimmed", extra=fields(error=str(error)))
 
 
 class _Call:
