@@ -23,7 +23,7 @@ from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition, parse
 from shared.keys import KeyRecord, Scope
 from shared.store.embedded import embedded_postgres
-from shared.store.engine import classified
+from shared.store.errors import classified
 from shared.store.halts import FROM_BEGINNING, Position, fetch_positions, resume
 from shared.store.keys import create_key as create_in_store
 from shared.store.keys import fetch_keys
