@@ -190,6 +190,19 @@ class Broker:
         finally:
             await admin.close()
 
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic with all that it holds.
+
+        Raises:
+            KafkaError: the broker doesn't answer.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.direct)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
+        finally:
+            await admin.close()
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -2,7 +2,8 @@
 
 Where a partition is read from is the caller's business, so new partitions are silent until they are
 started, and what the group has committed is never looked at. aiokafka swallows what a rebalance listener
-raises and deadlocks on what it awaits, so the listener only notes the new assignment.
+raises and deadlocks on what it awaits, so the listener only notes the new assignment. A consumer that falls
+silent while the broker answers is replaced: to the caller that is a rebalance.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
@@ -25,27 +24,31 @@ from aiokafka.errors import (
 )
 
 from shared.clock import Clock
-from shared.errors import LogReplaced, Transient
+from shared.errors import LogReplaced, RejseError, Transient
 from shared.eventlog.background import Background
-from shared.eventlog.kafka.connections import close_connections
+from shared.eventlog.kafka.consumer import (
+    cluster_id,
+    end_consumer,
+    last_fetch_ms,
+    new_consumer,
+    on_heartbeat,
+)
 from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.vigil import SILENT_S, Vigil
 from shared.eventlog.port import Assignment, Bounds, Record
 from shared.lifecycle import Deadline
 from shared.logs import fields
 
-SESSION_TIMEOUT_MS = 10_000
-_HEARTBEAT_MS = 2_000
-_REQUEST_TIMEOUT_MS = 15_000
-"""Longer than a session: a request to join is answered only when a dead member's session has run out."""
-_POLL_INTERVAL_MS_MAX = 600_000
-_FETCH_WAIT_MS = 100
-"""A partition that is started while a fetch waits at the broker joins the next one: keep that short."""
-_FETCH_BYTES_MAX = 16 * 1024 * 1024
-_PARTITION_BYTES_MAX = 2 * 1024 * 1024
 _CALL_TIMEOUT_S = 5.0
 _HINT_TIMEOUT_S = 1.0
 _SLACK_S = 0.05
-_END_S = 1.0
+_PROBE_TIMEOUT_S = 3.0
+_REPLACE_END_S = 2.0
+"""How long a silent consumer may take to leave its group."""
+_START_TIMEOUT_S = 20.0
+_RESTART_PAUSE_S = 1.0
+_BUSY_S = 1.0
+"""A caller that didn't poll for so long has left fetched records waiting: no fetch was to be expected."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +56,12 @@ _log = logging.getLogger(__name__)
 class KafkaReader:
     """An `EventReader` on a topic. Made by `open`."""
 
-    def __init__(self, consumer: Any, topic: str, log_id: str, clock: Clock) -> None:
-        self._consumer = consumer
+    def __init__(
+        self, bootstrap: str, topic: str, group_id: str, log_id: str, clock: Clock, silent_s: float
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._group_id = group_id
+        self._consumer = new_consumer(bootstrap, group_id)
         self._topic = topic
         self._log_id = log_id
         self._clock = clock
@@ -63,31 +70,39 @@ class KafkaReader:
         self._settled = asyncio.Event()
         self._background = Background()
         self._hint: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._vigil = Vigil(self._probe, self._background, clock, silent_s)
+        self._fetched_ms: int | None = None
+        self._polled_s = clock.monotonic_s()
         self._closed = False
+        self.replacements = 0
+        """How many consumers have been thrown away."""
 
     @classmethod
     async def open(
-        cls, bootstrap: str, topic: str, group_id: str, clock: Clock, timeout_s: float
+        cls,
+        bootstrap: str,
+        topic: str,
+        group_id: str,
+        clock: Clock,
+        timeout_s: float,
+        *,
+        silent_s: float = SILENT_S,
     ) -> KafkaReader:
-        """Join the group; returns with its first assignment made.
+        """Join the group; returns with its first assignment made. A consumer that is silent for `silent_s`
+        seconds while the broker answers is replaced.
 
         Raises:
             Transient: Kafka is away, has no such topic, or didn't let us in within `timeout_s` seconds.
             ConfigError: Kafka refuses us.
         """
         deadline = Deadline(timeout_s, clock)
-        log_id = await _cluster_id(bootstrap, deadline.remaining_s())
-        consumer = _consumer(bootstrap, group_id)
-        reader = cls(consumer, topic, log_id, clock)
-        consumer.subscribe([topic], listener=_Listener(reader))
+        log_id = await cluster_id(bootstrap, deadline.remaining_s())
+        reader = cls(bootstrap, topic, group_id, log_id, clock, silent_s)
         started = False
         try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                await consumer.start()
-                await reader._settled.wait()
+            await reader._start(deadline.remaining_s())
             started = True
-        except (KafkaError, OSError) as error:
-            raise translated(error) from error
         finally:
             if not started:
                 await reader.close(1.0)
@@ -156,14 +171,20 @@ class KafkaReader:
         self, records_max: int, timeout_s: float, besides: Collection[int] = ()
     ) -> Sequence[Record]:
         deadline = Deadline(timeout_s, self._clock)
+        was_busy = self._clock.monotonic_s() - self._polled_s > _BUSY_S
         records: list[Record] = []
-        while not records:
-            if not self._settled.is_set():
-                await self._rebalanced(deadline)
-            wanted = self._next.keys() - set(besides) if besides else None
-            records = self._taken(await self._fetched(records_max, deadline, wanted))
-            if deadline.remaining_s() == 0:
-                break
+        try:
+            while not records:
+                if self._renewal is not None:
+                    await asyncio.wait([self._renewal], timeout=deadline.remaining_s())
+                else:
+                    records = self._taken(await self._fetched(records_max, deadline, besides))
+                if deadline.remaining_s() == 0:
+                    break
+        finally:
+            self._polled_s = self._clock.monotonic_s()
+            # Records of partitions that nobody wants now wait here, and are not fetched again meanwhile.
+            self._watch(bool(records or besides) or was_busy)
         return records
 
     async def hint(self, next_offsets: Mapping[int, int]) -> None:
@@ -185,14 +206,7 @@ class KafkaReader:
         self._closed = True
         deadline = Deadline(timeout_s, self._clock)
         await self._background.close(min(_HINT_TIMEOUT_S, deadline.remaining_s() / 2))
-        # In a task of its own: aiokafka lets the CancelledError of its tasks out of `stop`.
-        stopping = asyncio.get_running_loop().create_task(self._consumer.stop(), name="kafka-consumer-stop")
-        done, _ = await asyncio.wait([stopping], timeout=deadline.remaining_s())
-        if not done:
-            stopping.cancel()
-            await asyncio.wait([stopping], timeout=_END_S)
-        if stopping.cancelled() or not stopping.done() or stopping.exception() is not None:
-            await _abandon(self._consumer)
+        await end_consumer(self._consumer, deadline.remaining_s())
 
     def revoked(self) -> None:
         """Note that the group is being rebalanced: nothing is ours until `assigned`."""
@@ -206,6 +220,11 @@ class KafkaReader:
             self._silence(TopicPartition(self._topic, partition))
         self._note(partitions)
         self._settled.set()
+        self._vigil.group_heard()
+
+    def listens_to(self, consumer: Any) -> bool:
+        """Whether a consumer is the one that reads now: one that was replaced may still say something."""
+        return consumer is self._consumer
 
     def _note(self, partitions: frozenset[int]) -> None:
         self._next.clear()
@@ -228,12 +247,15 @@ class KafkaReader:
                 await self._settled.wait()
 
     async def _fetched(
-        self, records_max: int, deadline: Deadline, wanted: Collection[int] | None
+        self, records_max: int, deadline: Deadline, besides: Collection[int]
     ) -> Mapping[Any, Sequence[Any]]:
-        """Records of the wanted partitions; None: of all."""
+        """Records of the started partitions but these."""
+        if not self._settled.is_set():
+            await self._rebalanced(deadline)
+        wanted = self._next.keys() - set(besides)
         remaining_s = deadline.remaining_s()
-        places = [TopicPartition(self._topic, partition) for partition in wanted or ()]
-        if wanted is not None and not places:
+        places = [TopicPartition(self._topic, partition) for partition in wanted] if besides else []
+        if besides and not places:
             # Without a place aiokafka would answer with those of all.
             await self._clock.sleep(remaining_s)
             return {}
@@ -302,67 +324,71 @@ class KafkaReader:
         except KafkaError as error:
             _log.info("kafka_hint_lost", extra=fields(error=type(error).__name__))
 
+    async def _start(self, timeout_s: float) -> None:
+        """Start the consumer and wait for its first assignment."""
+        consumer = self._consumer
+        consumer.subscribe([self._topic], listener=_Listener(self, consumer))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await consumer.start()
+                await self._settled.wait()
+        except (KafkaError, OSError) as error:
+            raise translated(error) from error
+        on_heartbeat(consumer, self._vigil.group_heard)
+
+    async def _probe(self) -> None:
+        await cluster_id(self._bootstrap, _PROBE_TIMEOUT_S)
+
+    def _watch(self, fetched: bool) -> None:
+        """Note the signs of life that a poll has seen, and replace a consumer that shows none."""
+        if self._renewal is not None or self._closed:
+            return
+        started = [TopicPartition(self._topic, partition) for partition in self._next]
+        fetched_ms = last_fetch_ms(self._consumer, started)
+        if fetched or not started or fetched_ms != self._fetched_ms:
+            self._vigil.fetch_heard()
+        self._fetched_ms = fetched_ms
+        if self._vigil.is_silent():
+            self.replacements += 1
+            _log.warning("kafka_consumer_replaced", extra=fields(replacements=self.replacements))
+            self.revoked()
+            self._renewal = self._background.spawn(self._renew(), "kafka-consumer-renewal")
+
+    async def _renew(self) -> None:
+        """End the consumer, and start others until one is in the group."""
+        try:
+            await end_consumer(self._consumer, _REPLACE_END_S)
+            while not await self._started_anew():
+                await self._clock.sleep(_RESTART_PAUSE_S)
+        finally:
+            self._vigil.begin()
+            self._renewal = None
+
+    async def _started_anew(self) -> bool:
+        self._consumer = new_consumer(self._bootstrap, self._group_id)
+        try:
+            await self._start(_START_TIMEOUT_S)
+        except RejseError as error:
+            _log.warning("kafka_consumer_not_started", extra=fields(error=str(error)))
+            await end_consumer(self._consumer, _REPLACE_END_S)
+            return False
+        return True
+
 
 @ConsumerRebalanceListener.register
 class _Listener:
-    def __init__(self, reader: KafkaReader) -> None:
+    def __init__(self, reader: KafkaReader, consumer: Any) -> None:
         self._reader = reader
+        self._consumer = consumer
 
     def on_partitions_revoked(self, _: Iterable[Any]) -> None:
-        self._reader.revoked()
+        if self._reader.listens_to(self._consumer):
+            self._reader.revoked()
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._reader.assigned(frozenset(place.partition for place in assigned))
+        if self._reader.listens_to(self._consumer):
+            self._reader.assigned(frozenset(place.partition for place in assigned))
 
 
 def _record(found: Any) -> Record:
     return Record(found.partition, found.offset, found.value or b"")
-
-
-def _consumer(bootstrap: str, group_id: str) -> Any:
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        client_id="rejse",
-        group_id=group_id,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        # With one topic the round robin is even; and more than one assignor would join once for each.
-        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-        session_timeout_ms=SESSION_TIMEOUT_MS,
-        heartbeat_interval_ms=_HEARTBEAT_MS,
-        max_poll_interval_ms=_POLL_INTERVAL_MS_MAX,
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        fetch_max_bytes=_FETCH_BYTES_MAX,
-        max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
-    )
-
-
-async def _cluster_id(bootstrap: str, timeout_s: float) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(timeout_s * 300) + 1)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await admin.start()
-            cluster = await admin.describe_cluster()
-    except (KafkaError, OSError) as error:
-        raise translated(error) from error
-    finally:
-        await admin.close()
-    return str(cluster["cluster_id"])
-
-
-async def _abandon(consumer: Any) -> None:
-    """End a consumer by its parts, which `stop` could not in time."""
-    coordinator = consumer._coordinator
-    parts = []
-    if coordinator is not None:
-        parts += [coordinator._coordination_task, coordinator._heartbeat_task]
-        parts += [coordinator._commit_refresh_task]
-    if consumer._fetcher is not None:
-        parts += [consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks]
-    tasks = [task for task in parts if task is not None and not task.done()]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_END_S)
-    await close_connections(consumer._client)
