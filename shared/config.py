@@ -120,6 +120,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "rate_events_s", _between(0, 1 << 31), "0", "touchpoints a second and key; more is 429; 0: no limit"
     ),
+    Variable(
+        "connections_per_address_max",
+        _between(0, 1 << 20),
+        "100",
+        "connections to ingest from one address; more is 429; 0, behind a proxy: no limit",
+    ),
     Variable("batch_records_max", _between(1, 100_000), "4000", "records of one batch transaction"),
     Variable("failpoints", _text, "", "points at which the process kills or stops itself: for fault tests"),
     Variable("drain_timeout_s", _seconds, "15", "how long a service may take to end after SIGTERM"),

@@ -21,7 +21,7 @@ from services.ingest.door import TouchpointsDoor
 from services.ingest.folder import held_folder
 from services.ingest.keycache import KeyCache, LoadKeys
 from services.ingest.ledger import Ledger
-from services.ingest.limits import InFlight, Rates
+from services.ingest.limits import InFlight, Peers, Rates
 from services.ingest.metrics import CATALOGUE
 from services.ingest.protocol import BoundedProtocol
 from services.ingest.routes import PATH, DoorApp, door_routes
@@ -75,6 +75,11 @@ def create_app(
     )
     app = DoorApp(
         {PATH: door},
+        Peers(
+            settings.connections_per_address_max,
+            jitter_s,
+            metrics.counter("rejse_ingest_connections_refused_total").inc,
+        ),
         title="Rejse ingest",
         version="1",
         routes=[*door_routes(), *probe_routes(readiness, metrics)],

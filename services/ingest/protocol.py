@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with deadlines for receiving a request and a bound on its headers.
+"""uvicorn's HTTP protocol with deadlines for receiving a request, and bounds on its headers and on the
+connections of one address.
 
 uvicorn waits for ever for a request's next byte. Here a silent connection has `idle_s` seconds, a request's
 headers `headers_s` from their first byte and its body `body_s` from the end of the headers; then the
@@ -46,14 +47,22 @@ class BoundedProtocol(DoorProtocol):
     _are_headers_too_large = False
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: tuple[Phase, int] | None = None
+    _peer: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start waiting for the first request."""
+        """Start waiting for the first request, unless the address has too many connections already."""
         super().connection_made(transport)
-        self._set_deadline("idle")
+        try:
+            self._peer = self.app.peers.enter(self.client[0] if self.client else "")
+        except Problem as problem:
+            self._refuse(problem)
+        else:
+            self._set_deadline("idle")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
+        if self._peer is not None:
+            self.app.peers.leave(self._peer)
         self._set_deadline(None)
         super().connection_lost(exc)
 

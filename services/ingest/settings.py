@@ -24,5 +24,6 @@ class Settings:
     spool_bytes_max: int
     in_flight_bytes_max: int
     rate_events_s: int
+    connections_per_address_max: int
     drain_timeout_s: float
     failpoints: str

@@ -18,6 +18,7 @@ from shared.clock import SystemClock
 from shared.ids import uuid7
 from tests.support.eventually import eventually_async
 from tests.support.ingest import (
+    KEY,
     OTHER_KEY,
     PATH,
     READ_KEY,
@@ -239,6 +240,37 @@ async def test_more_bytes_than_the_budget_are_503(tmp_path: Path) -> None:
             assert 1 <= int(answer.headers["retry-after"]) <= 7
         assert (await ingest.metrics())["rejse_ingest_in_flight_bytes"] == 0
         assert (await ingest.post(event())).status_code == 202
+
+
+BOMB = gzip.compress(b" " * 8_000_000)
+LONG = b"[" + b" " * 1_100_000
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "rate", "media_type", "body", "room"),
+    [
+        ((401, "unauthorized"), "nobody", "spent", "image/png", LONG, 1_000),
+        ((429, "rate_exceeded"), KEY, "spent", "image/png", LONG, 1_000),
+        ((415, "unsupported_media_type"), KEY, "free", "image/png", LONG, 1_000),
+        ((413, "body_too_large"), KEY, "free", "application/json", LONG, 1_000),
+        ((503, "overloaded"), KEY, "free", "application/json", BOMB, 1_000),
+        ((413, "inflated_too_large"), KEY, "free", "application/json", BOMB, 64 << 20),
+        ((400, "malformed_json"), KEY, "free", "application/json", gzip.compress(b"{"), 64 << 20),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+async def test_load_is_shed_in_the_order_of_what_it_costs(
+    tmp_path: Path, told: tuple[int, str], key: str, rate: str, media_type: str, body: bytes, room: int
+) -> None:
+    """Key, rate, what is announced, room in flight, the body, its inflation, its meaning: of a request that
+    fails at several the cheapest is told, and nothing dearer was done for it."""
+    variables = {"rate_events_s": 1, "in_flight_bytes_max": room}
+    async with running_ingest(tmp_path, variables=variables) as ingest:
+        if rate == "spent":
+            assert (await ingest.post([event()] * 3)).status_code == 202
+        answer = await ingest.post(body, media_type, key, Content_Encoding="gzip")
+
+        assert problem(answer) == told
 
 
 async def test_a_website_may_post(ingest: Ingest) -> None:
