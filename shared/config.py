@@ -61,6 +61,10 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
+
+
 def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("is neither true nor false")
@@ -128,7 +132,13 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("batch_records_max", _between(1, 100_000), "4000", "records of one batch transaction"),
     Variable("failpoints", _text, "", "points at which the process kills or stops itself: for fault tests"),
-    Variable("drain_timeout_s", _seconds, "15", "how long a service may take to end after SIGTERM"),
+    Variable(
+        "drain_wait_s",
+        _seconds_or_none,
+        "0",
+        "how long ingest and api go on after SIGTERM, unready, until a balancer has noticed",
+    ),
+    Variable("drain_timeout_s", _seconds, "15", "how long a service may take to end after that"),
 )
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 

@@ -142,7 +142,13 @@ async def serve(
             if isinstance(durable, Detour):
                 beside.append(tasks.create_task(durable.drain(), name="drain"))
             await serve_http(
-                app, listener, stop, settings.drain_timeout_s / 2, http=protocol, proxy_headers=False
+                app,
+                listener,
+                stop,
+                settings.drain_timeout_s / 2,
+                drain_wait_s=settings.drain_wait_s,
+                http=protocol,
+                proxy_headers=False,
             )
             await _finish(writer, writing, Deadline(settings.drain_timeout_s / 2 - _CLOSE_S, clock))
             for task in beside:

@@ -25,5 +25,6 @@ class Settings:
     in_flight_bytes_max: int
     rate_events_s: int
     connections_per_address_max: int
+    drain_wait_s: float
     drain_timeout_s: float
     failpoints: str

@@ -87,7 +87,7 @@ async def serve(
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, journeys, shard, clock)
         backfill = Backfill(pool, journeys, shard, clock)
-        probes = Starlette(routes=list(probe_routes(lambda: _checks(loop, partitions, stop, clock), metrics)))
+        probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
         log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
         async with asyncio.TaskGroup() as tasks:
             ended = asyncio.Event()
@@ -181,15 +181,21 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def _checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:
-    """Ready: the loop turns, the store and the log answer, and no partition is halted."""
-    checks = {"loop": "ok", "partitions": f"ok: {len(partitions.held)} owned"}
-    if stop.is_set():
-        checks["loop"] = "draining"
-    elif loop.failing is not None:
-        checks["loop"] = f"failing: {loop.failing}"
-    elif clock.monotonic_s() - loop.last_turn_s > STUCK_AFTER_S:
-        checks["loop"] = "stuck"
-    if partitions.halted:
-        checks["partitions"] = f"halted: {dict(partitions.halted)}"
-    return checks
+def checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:
+    """Ready: the loop turns, what waits is committed, and no partition is halted. One that owns none stands
+    by, and is ready too."""
+    owned = f"ok: {len(partitions.held)} owned"
+    return {
+        "loop": "draining" if stop.is_set() else _loop_state(loop, clock),
+        "partitions": f"halted: {dict(partitions.halted)}" if partitions.halted else owned,
+    }
+
+
+def _loop_state(loop: Loop, clock: Clock) -> str:
+    if loop.failing is not None:
+        return f"failing: {loop.failing}"
+    if clock.monotonic_s() - loop.last_turn_s > STUCK_AFTER_S:
+        return "stuck"
+    if clock.monotonic_s() - loop.last_progress_s > STUCK_AFTER_S:
+        return f"behind: nothing was committed for {clock.monotonic_s() - loop.last_progress_s:.0f} s"
+    return "ok"
