@@ -42,7 +42,7 @@ log = logging.getLogger("rejse.stager")
 SWEEP_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
-_CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 4
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 _SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -64,7 +64,7 @@ async def serve(
         parts.callback(listener.close)
         pool = await open_pool(
             database_url,
-            connections_max=_CONNECTIONS_MAX,
+            connections_max=CONNECTIONS_MAX,
             service="stager",
             server_settings=_SESSION,
         )

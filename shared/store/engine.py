@@ -22,11 +22,12 @@ Connection: TypeAlias = (
 )
 """A connection, of its own or out of a pool."""
 
-_SERVER_SETTINGS = {
+SERVER_SETTINGS = {
     # A frozen owner inside a transaction would otherwise hold its locks for ever.
     "idle_in_transaction_session_timeout": "10s",
+    # Less than COMMAND_TIMEOUT_S, or a statement would go on that nobody waits for any more.
     "lock_timeout": "5s",
-    "statement_timeout": "15s",
+    "statement_timeout": "10s",
     "timezone": "UTC",
     # Compiling a plan costs more than any statement of ours takes to run.
     "jit": "off",
@@ -52,7 +53,7 @@ async def open_pool(
         command_timeout=COMMAND_TIMEOUT_S,
         reset=_keep_session,
         server_settings={
-            **_SERVER_SETTINGS,
+            **SERVER_SETTINGS,
             "application_name": f"rejse-{service}",
             **(server_settings or {}),
         },
