@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from shared.clock import Clock
+from shared.receiving import DeadlineProtocol
 
 _COLLECT_AFTER = 20_000
 """Objects made and not freed yet."""
@@ -102,12 +103,12 @@ async def serve_http(
     answer what is in flight and return.
 
     Connections still open after `drain_timeout_s` seconds are cut. `uvicorn_options` go to `uvicorn.Config`;
-    `http` may name another protocol class there.
+    `http` may be another protocol class there.
     """
     server = HttpServer(
         uvicorn.Config(
             app,
-            http=uvicorn_options.pop("http", "httptools"),
+            http=uvicorn_options.pop("http", DeadlineProtocol),
             loop="none",
             log_config=None,
             access_log=False,

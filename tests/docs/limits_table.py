@@ -30,12 +30,6 @@ class Limit:
 
 AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("connections from one address", "connections_per_address_max", "429, closed"),
-    Limit("silence on a connection", "services.ingest.protocol:BoundedProtocol.idle_s", "closed"),
-    Limit(
-        "time for a request's headers", "services.ingest.protocol:BoundedProtocol.headers_s", "408, closed"
-    ),
-    Limit("time for a request's body", "services.ingest.protocol:BoundedProtocol.body_s", "408, closed"),
-    Limit("a request's headers", "services.ingest.protocol:HEADER_BYTES_MAX", "431, closed"),
     Limit("touchpoints a second and key", "rate_events_s", "429 with `Retry-After`; 0: no limit"),
     Limit("`Retry-After`, in seconds", "services.ingest.limits:RETRY_AFTER_MAX_S", "told no more"),
     Limit("a body on the wire", "services.ingest.event:WIRE_BYTES_MAX", "413"),
@@ -161,7 +155,11 @@ IN_THE_STORE: tuple[Limit, ...] = (
         "`rejse` ends with the reason",
     ),
 )
-IN_FILES: tuple[Limit, ...] = (
+EVERYWHERE: tuple[Limit, ...] = (
+    Limit("silence on a connection", "shared.receiving:DeadlineProtocol.idle_s", "closed"),
+    Limit("time for a request's headers", "shared.receiving:DeadlineProtocol.headers_s", "408, closed"),
+    Limit("time for a request's body", "shared.receiving:DeadlineProtocol.body_s", "408, closed"),
+    Limit("a request's headers", "shared.receiving:HEADER_BYTES_MAX", "431, closed"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
     Limit("a count in a journey's rule", "shared.journey.definition:COUNT_MAX", "the definition is refused"),
     Limit(
@@ -176,7 +174,7 @@ PARTS = {
     "stager": IN_THE_STAGER,
     "api": IN_THE_API,
     "store": IN_THE_STORE,
-    "all": IN_FILES,
+    "all": EVERYWHERE,
 }
 
 
