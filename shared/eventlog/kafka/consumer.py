@@ -82,11 +82,11 @@ def on_heartbeat(consumer: Any, heard: Callable[[], None]) -> None:
 
 
 def last_fetch_ms(consumer: Any, places: Iterable[Any]) -> int | None:
-    """When (milliseconds of the wall clock) a fetch of one of some assigned partitions was answered last,
-    with records or without; None before the first."""
-    return max(
-        (at for place in places if (at := consumer.last_poll_timestamp(place)) is not None), default=None
-    )
+    """When (milliseconds of the wall clock) a fetch of one of some partitions was answered last, with records
+    or without; None before the first, and for partitions that have been taken away."""
+    assigned = consumer.assignment()
+    times = [consumer.last_poll_timestamp(place) for place in places if place in assigned]
+    return max((at for at in times if at is not None), default=None)
 
 
 async def end_consumer(consumer: Any, timeout_s: float) -> None:
