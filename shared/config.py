@@ -116,6 +116,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("spool_bytes_max", _between(1, 1 << 44), str(1 << 30), "the spool's bound, in bytes"),
     Variable(
+        "disk_free_bytes_min",
+        _between(0, 1 << 44),
+        str(64 << 20),
+        "what ingest leaves free of its disk: below it, it keeps nothing there and answers 503",
+    ),
+    Variable(
         "in_flight_bytes_max",
         _between(1, 1 << 40),
         str(64 << 20),

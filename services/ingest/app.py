@@ -116,7 +116,9 @@ async def serve(
         parts.push_async_callback(log.close, _CLOSE_S)
         durable: DirectLog | Detour = DirectLog(log, settings.ack_timeout_s, clock, metrics)
         if settings.kafka_bootstrap is not None:
-            spool = await Spool.open(folder / "spool", settings.spool_bytes_max, clock)
+            spool = await Spool.open(
+                folder / "spool", settings.spool_bytes_max, clock, settings.disk_free_bytes_min
+            )
             parts.push_async_callback(spool.close, _CLOSE_S)
             durable = Detour(log, spool, settings.ack_timeout_s, clock, metrics, failpoints)
         keys = KeyCache(folder / "keys.json", load_keys, clock)
@@ -167,6 +169,7 @@ async def _open_log(settings: Settings, topic: str, clock: Clock) -> EventWriter
         topic=topic,
         accept_weak_topic=settings.kafka_accept_weak_topic,
         local_keep_bytes=settings.local_log_keep_bytes,
+        free_bytes_min=settings.disk_free_bytes_min,
     )
 
 

@@ -22,6 +22,7 @@ class Settings:
     log_level: str
     ack_timeout_s: float
     spool_bytes_max: int
+    disk_free_bytes_min: int
     in_flight_bytes_max: int
     rate_events_s: int
     connections_per_address_max: int

@@ -31,11 +31,13 @@ async def open_writer(
     topic: str = TOPIC,
     accept_weak_topic: bool = False,
     local_keep_bytes: int | None = None,
+    free_bytes_min: int = 0,
 ) -> EventWriter:
     """The writer that the settings ask for.
 
     Partitions and replicas are those of a Kafka topic that is made now; the local log has one partition,
-    and keeps `local_keep_bytes` of what its reader has done with (None: everything).
+    keeps `local_keep_bytes` of what its reader has done with (None: everything), and takes nothing while its
+    disk has less than `free_bytes_min` free.
     With Kafka away this succeeds, and appends are `UNKNOWN` until it is back; a topic that turns out then to
     be set up wrongly is told by `wrong`.
 
@@ -45,7 +47,10 @@ async def open_writer(
             would not keep what it acks.
     """
     if kafka_bootstrap is None:
-        return await LocalWriter.open(data_dir / LOCAL_FOLDER, clock, keep_bytes=local_keep_bytes)
+        folder = data_dir / LOCAL_FOLDER
+        return await LocalWriter.open(
+            folder, clock, free_bytes_min=free_bytes_min, keep_bytes=local_keep_bytes
+        )
     with contextlib.suppress(Transient):
         await ensure_topic(
             kafka_bootstrap, topic, partitions, replicas, _LOOK_TIMEOUT_S, accept_weak=accept_weak_topic

@@ -52,6 +52,9 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("a time ahead of now", "services.ingest.event:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
     Limit("a request's wait for its turn to be kept", "services.ingest.writer:AGE_S_MAX", "503, not kept"),
     Limit("an append to the log", "ack_timeout_s", "Kafka: to the spool instead. Local log: 503"),
+    Limit(
+        "free space of ingest's disk", "disk_free_bytes_min", "503 with `Retry-After` for what would go there"
+    ),
     Limit("the spool", "spool_bytes_max", "503 with `Retry-After`; nothing is dropped"),
     Limit(
         "records sent on from the spool at once",

@@ -273,6 +273,17 @@ async def test_load_is_shed_in_the_order_of_what_it_costs(
         assert problem(answer) == told
 
 
+async def test_a_disk_that_is_nearly_full_is_503_and_unready(tmp_path: Path) -> None:
+    """Without Kafka there is no other place: the sender tries again, and ops are told why."""
+    async with running_ingest(tmp_path, variables={"disk_free_bytes_min": 1 << 44}) as ingest:
+        answer = await ingest.post(event())
+
+        assert problem(answer) == (503, "not_durable")
+        assert 1 <= int(answer.headers["retry-after"]) <= 7
+        status, checks = await ingest.checks()
+        assert (status, checks["durable"]) == (503, "the log's disk is nearly full")
+
+
 async def test_a_website_may_post(ingest: Ingest) -> None:
     """The preflight allows what a sender needs, without cookies; answers expose Retry-After."""
     asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
