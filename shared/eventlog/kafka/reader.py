@@ -1,9 +1,8 @@
 """Reading from Kafka as a member of a consumer group that only spreads the partitions.
 
 Where a partition is read from is the caller's business, so new partitions are silent until they are
-started, and what the group has committed is never looked at. aiokafka swallows what a rebalance listener
-raises and deadlocks on what it awaits, so the listener only notes the new assignment. A consumer that falls
-silent while the broker answers is replaced: to the caller that is a rebalance.
+started, and what the group has committed is never looked at. A consumer that falls silent while the broker
+answers is replaced: to the caller that is a rebalance.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
@@ -24,17 +22,12 @@ from aiokafka.errors import (
 )
 
 from shared.clock import Clock
-from shared.errors import LogReplaced, RejseError, Transient
+from shared.errors import LogReplaced, Transient
 from shared.eventlog.background import Background
-from shared.eventlog.kafka.consumer import (
-    cluster_id,
-    end_consumer,
-    last_fetch_ms,
-    new_consumer,
-    on_heartbeat,
-)
+from shared.eventlog.kafka.consumer import cluster_id
 from shared.eventlog.kafka.errors import translated
-from shared.eventlog.kafka.vigil import SILENT_S, Vigil
+from shared.eventlog.kafka.member import Member
+from shared.eventlog.kafka.vigil import SILENT_S
 from shared.eventlog.port import Assignment, Bounds, Record
 from shared.lifecycle import Deadline
 from shared.logs import fields
@@ -42,11 +35,6 @@ from shared.logs import fields
 _CALL_TIMEOUT_S = 5.0
 _HINT_TIMEOUT_S = 1.0
 _SLACK_S = 0.05
-_PROBE_TIMEOUT_S = 3.0
-_REPLACE_END_S = 2.0
-"""How long a silent consumer may take to leave its group."""
-_START_TIMEOUT_S = 20.0
-_RESTART_PAUSE_S = 1.0
 _BUSY_S = 1.0
 """A caller that didn't poll for so long has left fetched records waiting: no fetch was to be expected."""
 
@@ -59,24 +47,25 @@ class KafkaReader:
     def __init__(
         self, bootstrap: str, topic: str, group_id: str, log_id: str, clock: Clock, silent_s: float
     ) -> None:
-        self._bootstrap = bootstrap
-        self._group_id = group_id
-        self._consumer = new_consumer(bootstrap, group_id)
         self._topic = topic
         self._log_id = log_id
         self._clock = clock
         self._assignment = Assignment(0, frozenset())
         self._next: dict[int, int] = {}
-        self._settled = asyncio.Event()
         self._background = Background()
+        self._member = Member(
+            bootstrap,
+            topic,
+            group_id,
+            revoked=self._revoked,
+            assigned=self._assigned,
+            background=self._background,
+            clock=clock,
+            silent_s=silent_s,
+        )
         self._hint: asyncio.Task[None] | None = None
-        self._renewal: asyncio.Task[None] | None = None
-        self._vigil = Vigil(self._probe, self._background, clock, silent_s)
-        self._fetched_ms: int | None = None
         self._polled_s = clock.monotonic_s()
         self._closed = False
-        self.replacements = 0
-        """How many consumers have been thrown away."""
 
     @classmethod
     async def open(
@@ -101,7 +90,7 @@ class KafkaReader:
         reader = cls(bootstrap, topic, group_id, log_id, clock, silent_s)
         started = False
         try:
-            await reader._start(deadline.remaining_s())
+            await reader._member.start(deadline.remaining_s())
             started = True
         finally:
             if not started:
@@ -111,6 +100,15 @@ class KafkaReader:
     @property
     def log_id(self) -> str:
         return self._log_id
+
+    @property
+    def replacements(self) -> int:
+        """How many consumers have been thrown away."""
+        return self._member.replacements
+
+    @property
+    def _consumer(self) -> Any:
+        return self._member.consumer
 
     def assignment(self) -> Assignment:
         return self._assignment
@@ -175,16 +173,15 @@ class KafkaReader:
         records: list[Record] = []
         try:
             while not records:
-                if self._renewal is not None:
-                    await asyncio.wait([self._renewal], timeout=deadline.remaining_s())
-                else:
+                if await self._member.settle(deadline.remaining_s()):
                     records = self._taken(await self._fetched(records_max, deadline, besides))
                 if deadline.remaining_s() == 0:
                     break
         finally:
             self._polled_s = self._clock.monotonic_s()
             # Records of partitions that nobody wants now wait here, and are not fetched again meanwhile.
-            self._watch(bool(records or besides) or was_busy)
+            if not self._closed:
+                self._member.watch(self._next, bool(records or besides) or was_busy)
         return records
 
     async def hint(self, next_offsets: Mapping[int, int]) -> None:
@@ -206,25 +203,18 @@ class KafkaReader:
         self._closed = True
         deadline = Deadline(timeout_s, self._clock)
         await self._background.close(min(_HINT_TIMEOUT_S, deadline.remaining_s() / 2))
-        await end_consumer(self._consumer, deadline.remaining_s())
+        await self._member.close(deadline.remaining_s())
 
-    def revoked(self) -> None:
-        """Note that the group is being rebalanced: nothing is ours until `assigned`."""
-        self._settled.clear()
+    def _revoked(self) -> None:
+        """The group is being rebalanced: nothing is ours until it has assigned something."""
         if self._assignment.partitions:
             self._note(frozenset())
 
-    def assigned(self, partitions: frozenset[int]) -> None:
+    def _assigned(self, partitions: frozenset[int]) -> None:
         """Note what is ours now, and keep it silent."""
         for partition in partitions:
             self._silence(TopicPartition(self._topic, partition))
         self._note(partitions)
-        self._settled.set()
-        self._vigil.group_heard()
-
-    def listens_to(self, consumer: Any) -> bool:
-        """Whether a consumer is the one that reads now: one that was replaced may still say something."""
-        return consumer is self._consumer
 
     def _note(self, partitions: frozenset[int]) -> None:
         self._next.clear()
@@ -241,17 +231,10 @@ class KafkaReader:
         self._consumer.seek(place, offset)
         self._consumer.resume(place)
 
-    async def _rebalanced(self, deadline: Deadline) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline.remaining_s()):
-                await self._settled.wait()
-
     async def _fetched(
         self, records_max: int, deadline: Deadline, besides: Collection[int]
     ) -> Mapping[Any, Sequence[Any]]:
         """Records of the started partitions but these."""
-        if not self._settled.is_set():
-            await self._rebalanced(deadline)
         wanted = self._next.keys() - set(besides)
         remaining_s = deadline.remaining_s()
         places = [TopicPartition(self._topic, partition) for partition in wanted] if besides else []
@@ -323,71 +306,6 @@ class KafkaReader:
             await self._consumer.commit(offsets)
         except KafkaError as error:
             _log.info("kafka_hint_lost", extra=fields(error=type(error).__name__))
-
-    async def _start(self, timeout_s: float) -> None:
-        """Start the consumer and wait for its first assignment."""
-        consumer = self._consumer
-        consumer.subscribe([self._topic], listener=_Listener(self, consumer))
-        try:
-            async with asyncio.timeout(timeout_s):
-                await consumer.start()
-                await self._settled.wait()
-        except (KafkaError, OSError) as error:
-            raise translated(error) from error
-        on_heartbeat(consumer, self._vigil.group_heard)
-
-    async def _probe(self) -> None:
-        await cluster_id(self._bootstrap, _PROBE_TIMEOUT_S)
-
-    def _watch(self, fetched: bool) -> None:
-        """Note the signs of life that a poll has seen, and replace a consumer that shows none."""
-        if self._renewal is not None or self._closed:
-            return
-        started = [TopicPartition(self._topic, partition) for partition in self._next]
-        fetched_ms = last_fetch_ms(self._consumer, started)
-        if fetched or not started or fetched_ms != self._fetched_ms:
-            self._vigil.fetch_heard()
-        self._fetched_ms = fetched_ms
-        if self._vigil.is_silent():
-            self.replacements += 1
-            _log.warning("kafka_consumer_replaced", extra=fields(replacements=self.replacements))
-            self.revoked()
-            self._renewal = self._background.spawn(self._renew(), "kafka-consumer-renewal")
-
-    async def _renew(self) -> None:
-        """End the consumer, and start others until one is in the group."""
-        try:
-            await end_consumer(self._consumer, _REPLACE_END_S)
-            while not await self._started_anew():
-                await self._clock.sleep(_RESTART_PAUSE_S)
-        finally:
-            self._vigil.begin()
-            self._renewal = None
-
-    async def _started_anew(self) -> bool:
-        self._consumer = new_consumer(self._bootstrap, self._group_id)
-        try:
-            await self._start(_START_TIMEOUT_S)
-        except RejseError as error:
-            _log.warning("kafka_consumer_not_started", extra=fields(error=str(error)))
-            await end_consumer(self._consumer, _REPLACE_END_S)
-            return False
-        return True
-
-
-@ConsumerRebalanceListener.register
-class _Listener:
-    def __init__(self, reader: KafkaReader, consumer: Any) -> None:
-        self._reader = reader
-        self._consumer = consumer
-
-    def on_partitions_revoked(self, _: Iterable[Any]) -> None:
-        if self._reader.listens_to(self._consumer):
-            self._reader.revoked()
-
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        if self._reader.listens_to(self._consumer):
-            self._reader.assigned(frozenset(place.partition for place in assigned))
 
 
 def _record(found: Any) -> Record:
