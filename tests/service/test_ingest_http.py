@@ -15,6 +15,9 @@ from services.ingest.accept import accept
 from services.ingest.metrics import CATALOGUE
 from services.ingest.refusals import CODES
 from shared.clock import SystemClock
+from shared.eventlog.choose import LOCAL_FOLDER
+from shared.eventlog.local.file import LocalLog
+from shared.eventlog.local.progress import write_progress
 from shared.ids import uuid7
 from tests.support.eventually import eventually_async
 from tests.support.ingest import (
@@ -282,6 +285,21 @@ async def test_a_disk_that_is_nearly_full_is_503_and_unready(tmp_path: Path) -> 
         assert 1 <= int(answer.headers["retry-after"]) <= 7
         status, checks = await ingest.checks()
         assert (status, checks["durable"]) == (503, "the log's disk is nearly full")
+
+
+async def test_the_local_log_is_trimmed_behind_the_stager_alone(tmp_path: Path) -> None:
+    """Told to keep nothing of what was staged, ingest forgets it as it goes on, and keeps the rest."""
+    async with running_ingest(tmp_path) as ingest:
+        assert (await ingest.post([event(id=str(number)) for number in range(50)])).status_code == 202
+    log = await LocalLog.open(tmp_path / LOCAL_FOLDER)
+    write_progress(tmp_path / LOCAL_FOLDER, log.log_id, {0: 40})
+
+    async with running_ingest(tmp_path, variables={"local_log_keep_bytes": 0}) as ingest:
+        assert (await ingest.post(event(id="50"))).status_code == 202
+        bounds = await eventually_async(lambda: log.bounds(0), until=lambda found: found.begin > 0)
+    await log.close(1)
+
+    assert (bounds.begin, bounds.end) == (39, 51)
 
 
 async def test_a_website_may_post(ingest: Ingest) -> None:
