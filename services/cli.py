@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="The API keys of the store.", no_args_is_help=True)
 journeys_app = typer.Typer(help="Journey definitions.", no_args_is_help=True)
+partitions_app = typer.Typer(help="How far the stagers are, by partition.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(partitions_app, name="partitions")
 app.add_typer(journeys_app, name="journeys")
 
 
@@ -160,6 +162,44 @@ def keys_revoke(id_: Annotated[str, typer.Argument(metavar="ID", help="as `keys 
     _tell(f"The key {id_} is revoked.")
 
 
+@partitions_app.command("list")
+def partitions_list() -> None:
+    """Where each partition stands, who claimed it last, and whether it is halted."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.supervisor.commands import list_partitions
+
+    table = Table("log", "topic", "partition", "next offset", "epoch", "owner", "state")
+    for found in list_partitions(os.environ):
+        state = "staged" if found.halted is None else f"halted: {found.halted}"
+        place = (found.log_id, found.topic, str(found.partition))
+        table.add_row(*place, _offset(found.next_offset), str(found.epoch), found.owner, state)
+    Console().print(table)
+
+
+@partitions_app.command("resume")
+def partitions_resume(
+    partition: Annotated[int, typer.Argument(min=0, help="as `partitions list` shows it")],
+    from_beginning: Annotated[
+        bool,
+        typer.Option("--from-beginning", help="at the oldest record that the log has: nothing is skipped"),
+    ] = False,
+    at: Annotated[
+        int | None, typer.Option(min=0, help="at this offset; what is before it is skipped")
+    ] = None,
+    log: Annotated[str | None, typer.Option(help="the log's id, if several have the partition")] = None,
+) -> None:
+    """Let a halted partition go on, once you know why it was halted. It is kept who did it."""
+    from services.supervisor.commands import resume_partition
+
+    if from_beginning is (at is not None):
+        raise ConfigError("say either --from-beginning or --at OFFSET")
+    stood = resume_partition(os.environ, partition, at, log)
+    goes_on = _offset(-1 if at is None else at)
+    _tell(f"Partition {partition} stood at {stood.next_offset} ({stood.halted}) and goes on at {goes_on}.")
+
+
 @journeys_app.command("list")
 def journeys_list() -> None:
     """The journeys that customers are staged in."""
@@ -186,6 +226,10 @@ def journeys_validate(
 
     found = validate(files) if files else definitions(os.environ)
     _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
+
+
+def _offset(number: int) -> str:
+    return str(number) if number >= 0 else "the log's beginning"
 
 
 def _tell(text: str) -> None:

@@ -61,6 +61,16 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return text.lower() == "true"
+
+
 def _database_url(text: str) -> str:
     if urlsplit(text).scheme not in ("postgresql", "postgres"):
         raise ValueError("is no postgresql:// URL")
@@ -86,6 +96,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("kafka_bootstrap", _text, None, "Kafka's bootstrap servers; unset: the local event log"),
     Variable("kafka_partitions", _between(1, 10_000), "12", "partitions of a topic that is made at start"),
     Variable("kafka_replicas", _between(1, 9), "1", "replicas of a topic that is made at start"),
+    Variable(
+        "kafka_accept_weak_topic",
+        _flag,
+        "false",
+        "true: use a topic whose acks are not durable, or that takes no large records",
+    ),
+    Variable(
+        "local_log_keep_bytes",
+        _between(0, 1 << 44),
+        str(1 << 30),
+        "how much of what was staged the local event log keeps, for a restored store to read again",
+    ),
     Variable("database_url", _database_url, None, "PostgreSQL's URL; unset: embedded", secret=True),
     Variable("journeys_dir", Path, None, "a folder of journey definitions beside the built-in ones"),
     Variable("log_level", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),
@@ -93,6 +115,12 @@ VARIABLES: tuple[Variable, ...] = (
         "ack_timeout_s", _seconds, "5", "how long ingest waits for the event log before it uses the spool"
     ),
     Variable("spool_bytes_max", _between(1, 1 << 44), str(1 << 30), "the spool's bound, in bytes"),
+    Variable(
+        "disk_free_bytes_min",
+        _between(0, 1 << 44),
+        str(64 << 20),
+        "what ingest leaves free of its disk: below it, it keeps nothing there and answers 503",
+    ),
     Variable(
         "in_flight_bytes_max",
         _between(1, 1 << 40),
@@ -102,9 +130,21 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "rate_events_s", _between(0, 1 << 31), "0", "touchpoints a second and key; more is 429; 0: no limit"
     ),
+    Variable(
+        "connections_per_address_max",
+        _between(0, 1 << 20),
+        "100",
+        "connections to ingest from one address; more is 429; 0, behind a proxy: no limit",
+    ),
     Variable("batch_records_max", _between(1, 100_000), "4000", "records of one batch transaction"),
     Variable("failpoints", _text, "", "points at which the process kills or stops itself: for fault tests"),
-    Variable("drain_timeout_s", _seconds, "15", "how long a service may take to end after SIGTERM"),
+    Variable(
+        "drain_wait_s",
+        _seconds_or_none,
+        "0",
+        "how long ingest and api go on after SIGTERM, unready, until a balancer has noticed",
+    ),
+    Variable("drain_timeout_s", _seconds, "15", "how long a service may take to end after that"),
 )
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 

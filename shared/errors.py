@@ -48,3 +48,14 @@ class LogReplaced(RejseError):
     def __init__(self, text: str, partition: int | None = None) -> None:
         super().__init__(text)
         self.partition = partition
+
+
+def set_up_wrongly(error: BaseException) -> str | None:
+    """What a person has to set right, a line each, if that is all that an error says: by itself, or out of a
+    task group; else None."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    texts = [set_up_wrongly(one) for one in error.exceptions]
+    return None if None in texts else "\n".join(text for text in texts if text)

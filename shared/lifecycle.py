@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from shared.clock import Clock
+from shared.receiving import DeadlineProtocol
 
 _COLLECT_AFTER = 20_000
 """Objects made and not freed yet."""
@@ -90,17 +91,24 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve_http(
-    app: Any, listener: socket.socket, stop: asyncio.Event, drain_timeout_s: float, **uvicorn_options: Any
+    app: Any,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    drain_timeout_s: float,
+    *,
+    drain_wait_s: float = 0.0,
+    **uvicorn_options: Any,
 ) -> None:
-    """Serve an ASGI app on a bound socket until `stop` is set, then answer what is in flight and return.
+    """Serve an ASGI app on a bound socket until `stop` is set, and for `drain_wait_s` seconds more; then
+    answer what is in flight and return.
 
     Connections still open after `drain_timeout_s` seconds are cut. `uvicorn_options` go to `uvicorn.Config`;
-    `http` may name another protocol class there.
+    `http` may be another protocol class there.
     """
     server = HttpServer(
         uvicorn.Config(
             app,
-            http=uvicorn_options.pop("http", "httptools"),
+            http=uvicorn_options.pop("http", DeadlineProtocol),
             loop="none",
             log_config=None,
             access_log=False,
@@ -114,5 +122,6 @@ async def serve_http(
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
         stopping = tasks.create_task(stop.wait(), name="http-stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving}, timeout=drain_wait_s)
         server.should_exit = True
         stopping.cancel()

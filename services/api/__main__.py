@@ -14,7 +14,7 @@ from services.api.app import serve
 from services.api.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
-from shared.errors import ConfigError
+from shared.errors import ConfigError, set_up_wrongly
 from shared.lifecycle import listen, spare_the_collector, stop_on_signals
 from shared.logs import configure
 from shared.store.embedded import embedded_postgres
@@ -34,8 +34,11 @@ def main(environ: Mapping[str, str]) -> int:
                 upgrade(database_url)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(settings, database_url))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+    except (ConfigError, BaseExceptionGroup) as error:
+        wrong = set_up_wrongly(error)
+        if wrong is None:
+            raise
+        print(wrong, file=sys.stderr)
         return 2
     return 0
 

@@ -89,7 +89,15 @@ async def serve(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reference.run(stop), name="reference")
             tasks.create_task(
-                serve_http(app, listener, stop, settings.drain_timeout_s, proxy_headers=False), name="serve"
+                serve_http(
+                    app,
+                    listener,
+                    stop,
+                    settings.drain_timeout_s,
+                    drain_wait_s=settings.drain_wait_s,
+                    proxy_headers=False,
+                ),
+                name="serve",
             )
     log.info("stopped")
 

@@ -15,4 +15,5 @@ class Settings:
     api_port: int
     database_url: str | None
     log_level: str
+    drain_wait_s: float
     drain_timeout_s: float

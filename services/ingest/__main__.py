@@ -15,7 +15,7 @@ from services.ingest.app import serve
 from services.ingest.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
-from shared.errors import ConfigError
+from shared.errors import ConfigError, set_up_wrongly
 from shared.keys import KeyRecord
 from shared.lifecycle import listen, spare_the_collector, stop_on_signals
 from shared.logs import configure
@@ -35,8 +35,11 @@ def main(environ: Mapping[str, str]) -> int:
             database_url = settings.database_url or parts.enter_context(_embedded(settings))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(settings, database_url))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+    except (ConfigError, BaseExceptionGroup) as error:
+        wrong = set_up_wrongly(error)
+        if wrong is None:
+            raise
+        print(wrong, file=sys.stderr)
         return 2
     return 0
 

@@ -21,7 +21,7 @@ from services.ingest.door import TouchpointsDoor
 from services.ingest.folder import held_folder
 from services.ingest.keycache import KeyCache, LoadKeys
 from services.ingest.ledger import Ledger
-from services.ingest.limits import InFlight, Rates
+from services.ingest.limits import InFlight, Peers, Rates
 from services.ingest.metrics import CATALOGUE
 from services.ingest.protocol import BoundedProtocol
 from services.ingest.routes import PATH, DoorApp, door_routes
@@ -75,6 +75,11 @@ def create_app(
     )
     app = DoorApp(
         {PATH: door},
+        Peers(
+            settings.connections_per_address_max,
+            jitter_s,
+            metrics.counter("rejse_ingest_connections_refused_total").inc,
+        ),
         title="Rejse ingest",
         version="1",
         routes=[*door_routes(), *probe_routes(readiness, metrics)],
@@ -100,7 +105,8 @@ async def serve(
     """Take touchpoints until `stop` is set; then answer what is in flight, flush the writer and return.
 
     Raises:
-        ConfigError: the data folder can't be used, or another ingest uses it.
+        ConfigError: the data folder can't be used, or another ingest uses it; or Kafka's topic would not
+            keep what it acks.
         Transient: the local disk is full or fails.
     """
     metrics, failpoints = Metrics(CATALOGUE), Failpoints(settings.failpoints)
@@ -110,7 +116,9 @@ async def serve(
         parts.push_async_callback(log.close, _CLOSE_S)
         durable: DirectLog | Detour = DirectLog(log, settings.ack_timeout_s, clock, metrics)
         if settings.kafka_bootstrap is not None:
-            spool = await Spool.open(folder / "spool", settings.spool_bytes_max, clock)
+            spool = await Spool.open(
+                folder / "spool", settings.spool_bytes_max, clock, settings.disk_free_bytes_min
+            )
             parts.push_async_callback(spool.close, _CLOSE_S)
             durable = Detour(log, spool, settings.ack_timeout_s, clock, metrics, failpoints)
         keys = KeyCache(folder / "keys.json", load_keys, clock)
@@ -136,7 +144,13 @@ async def serve(
             if isinstance(durable, Detour):
                 beside.append(tasks.create_task(durable.drain(), name="drain"))
             await serve_http(
-                app, listener, stop, settings.drain_timeout_s / 2, http=protocol, proxy_headers=False
+                app,
+                listener,
+                stop,
+                settings.drain_timeout_s / 2,
+                drain_wait_s=settings.drain_wait_s,
+                http=protocol,
+                proxy_headers=False,
             )
             await _finish(writer, writing, Deadline(settings.drain_timeout_s / 2 - _CLOSE_S, clock))
             for task in beside:
@@ -153,6 +167,9 @@ async def _open_log(settings: Settings, topic: str, clock: Clock) -> EventWriter
         replicas=settings.kafka_replicas,
         clock=clock,
         topic=topic,
+        accept_weak_topic=settings.kafka_accept_weak_topic,
+        local_keep_bytes=settings.local_log_keep_bytes,
+        free_bytes_min=settings.disk_free_bytes_min,
     )
 
 

@@ -76,14 +76,20 @@ class Detour:
         return outcomes
 
     def state(self) -> str:
-        """For the readiness check: whether records can be made durable now."""
+        """For the readiness check: whether records can be made durable now.
+
+        With a log that is set up wrongly they can, but it takes a person to bring them on: that is unready.
+        """
         if not self.open:
             return "ok"
+        wrong = self._log.wrong()
+        away = "the log is away" if wrong is None else wrong.replace("\n", "; ")
         if self._spool_failed:
-            return "the log is away and the spool's disk fails"
+            return f"{away} and the spool's disk fails"
         if self._spool_full or not self._spool.has_room():
-            return "the log is away and the spool is full"
-        return f"degraded: the log is away; {self._spool.bytes_used()} bytes wait in the spool"
+            return f"{away} and the spool is full"
+        waiting = f"{away}; {self._spool.bytes_used()} bytes wait in the spool"
+        return f"degraded: {waiting}" if wrong is None else waiting
 
     async def drain(self) -> None:
         """Send the spool on whenever there is something in it, for ever."""

@@ -22,18 +22,23 @@ class DirectLog:
         self._clock = clock
         self._seconds = metrics.histogram("rejse_ingest_append_seconds").labels("log")
         self._failed_s: float | None = None
+        self._full = False
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Outcome]:
         """Make records durable."""
         with self._seconds.time():
             outcomes = await self._log.append(records, self._ack_timeout_s)
-        self._failed_s = self._clock.monotonic_s() if Outcome.UNKNOWN in outcomes else None
+        failed = Outcome.UNKNOWN in outcomes or Outcome.FULL in outcomes
+        self._failed_s = self._clock.monotonic_s() if failed else None
+        self._full = Outcome.FULL in outcomes
         return outcomes
 
     def state(self) -> str:
         """For the readiness check: whether records can be made durable now."""
         if self._failed_s is None or self._clock.monotonic_s() - self._failed_s > FAILED_FOR_S:
             return "ok"
+        if self._full:
+            return "the log's disk is nearly full"
         age_s = self._log.last_kept_age_s()
         return (
             f"the log does not answer; it kept something {'never' if age_s is None else f'{age_s:.0f} s ago'}"

@@ -1,9 +1,11 @@
-"""Overload is answered, not suffered: a bound on the bytes in flight and a token bucket a key."""
+"""Overload is answered, not suffered: bounds on the bytes in flight and on the connections of an address, and
+a token bucket a key."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
 from shared.clock import Clock
 from shared.problem import Problem
@@ -70,6 +72,51 @@ class Held:
         """Give it all back. Idempotent."""
         self._in_flight._give(self._count)
         self._count = 0
+
+
+class Peers:
+    """The open connections, by the address that they come from; of IPv6 its network of 64 bits, which one
+    host has to itself. A bound of 0 is none."""
+
+    def __init__(self, connections_max: int, jitter_s: Jitter, refused: Callable[[], object]) -> None:
+        self._connections_max = connections_max
+        self._jitter_s = jitter_s
+        self._refused = refused
+        self._open: dict[str, int] = {}
+
+    def enter(self, address: str) -> str | None:
+        """Let a connection in; what to give to `leave` when it is closed, if anything.
+
+        Raises:
+            Problem: 429, its address has too many. `refused` has been called.
+        """
+        if not self._connections_max or not address:
+            return None
+        peer = _peer(address)
+        number = self._open.get(peer, 0)
+        if number >= self._connections_max:
+            self._refused()
+            raise Problem(
+                429,
+                "too_many_connections",
+                f"an address may have {self._connections_max} connections",
+                retry_after_s=self._jitter_s(),
+            )
+        self._open[peer] = number + 1
+        return peer
+
+    def leave(self, peer: str) -> None:
+        """One of its connections has been closed."""
+        self._open[peer] -= 1
+        if not self._open[peer]:
+            del self._open[peer]
+
+
+def _peer(address: str) -> str:
+    if ":" not in address:
+        return address
+    parsed = IPv6Address(address)
+    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
 
 
 class Rates:

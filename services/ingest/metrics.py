@@ -42,6 +42,12 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "rejse_ingest_append_seconds", "histogram", ("to",), "One group commit, to the log or to the spool"
     ),
+    Metric(
+        "rejse_ingest_connections_refused_total",
+        "counter",
+        (),
+        "Connections beyond what one address may have",
+    ),
     Metric("rejse_ingest_in_flight_bytes", "gauge", (), "Bytes of the bodies that are being handled"),
     Metric("rejse_ingest_breaker_open", "gauge", (), "1 while touchpoints go to the spool, else 0"),
     Metric(

@@ -1,146 +1,29 @@
-"""uvicorn's HTTP protocol with deadlines for receiving a request and a bound on its headers.
-
-uvicorn waits for ever for a request's next byte. Here a silent connection has `idle_s` seconds, a request's
-headers `headers_s` from their first byte and its body `body_s` from the end of the headers; then the
-connection is answered 408 and closed. A request that comes in one piece, as nearly all do, sets no timer.
-"""
+"""One connection to ingest: doors, deadlines and a bound on the connections of one address."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Literal
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from services.ingest.front import DoorProtocol
-from shared.problem import Problem, problem_response
-
-HEADER_BYTES_MAX = 16 * 1024
-
-_MALFORMED = Problem(400, "malformed_request", "the request is not HTTP/1.1")
-_LATE = Problem(408, "request_timeout", "the request did not come in time")
-_HEADERS_TOO_LARGE = Problem(
-    431, "headers_too_large", f"the headers are larger than {HEADER_BYTES_MAX} bytes"
-)
-
-Phase = Literal["idle", "headers", "body"]
+from shared.problem import Problem
+from shared.receiving import DeadlineProtocol
 
 
-class _HeadersTooLarge(Exception):
-    """Stops the parser that calls back."""
+class BoundedProtocol(DeadlineProtocol, DoorProtocol):
+    """One connection. The application has to have `doors`, and `peers` for who may connect."""
 
-
-class BoundedProtocol(DoorProtocol):
-    """One connection."""
-
-    idle_s: ClassVar[float] = 5.0
-    headers_s: ClassVar[float] = 5.0
-    body_s: ClassVar[float] = 15.0
-
-    _phase: Phase = "idle"
-    _message = 0
-    _has_cycle = False
-    _chunk_bytes = _first_chunk_bytes = 0
-    _header_bytes = 0
-    """What came of a request's headers after their first chunk."""
-    _are_headers_too_large = False
-    _deadline: asyncio.TimerHandle | None = None
-    _deadline_of: tuple[Phase, int] | None = None
+    _peer: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start waiting for the first request."""
+        """Begin, unless the address has too many connections already."""
         super().connection_made(transport)
-        self._set_deadline("idle")
+        try:
+            self._peer = self.app.peers.enter(self.client[0] if self.client else "")
+        except Problem as problem:
+            self.refuse(problem)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
-        self._set_deadline(None)
+        """Make room for another one."""
+        if self._peer is not None:
+            self.app.peers.leave(self._peer)
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came, then watch for the rest."""
-        was_in_headers = self._phase == "headers"
-        self._chunk_bytes = len(data)
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if was_in_headers and self._phase == "headers":
-            self._header_bytes += len(data)
-            if self._header_bytes > HEADER_BYTES_MAX:
-                self._refuse(_HEADERS_TOO_LARGE)
-                return
-        self._set_deadline(None if self._phase == "idle" and self._is_answering() else self._phase)
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        self._phase, self._header_bytes = "headers", 0
-        self._first_chunk_bytes = self._chunk_bytes
-        self._message += 1
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The end of the headers."""
-        self._phase = "body"
-        if self._first_chunk_bytes + self._header_bytes + self._chunk_bytes > HEADER_BYTES_MAX:
-            self._measure_headers()
-        super().on_headers_complete()
-        self._has_cycle = True
-
-    def on_message_complete(self) -> None:
-        """The end of a request."""
-        self._phase = "idle"
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what the parser stopped at."""
-        self._refuse(_HEADERS_TOO_LARGE if self._are_headers_too_large else _MALFORMED)
-
-    def _measure_headers(self) -> None:
-        """Stop at headers that are too large; what came in so many bytes may also be other requests."""
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > HEADER_BYTES_MAX:
-            self._phase, self._are_headers_too_large = "headers", True
-            raise _HeadersTooLarge
-
-    def _is_answering(self) -> bool:
-        """Whether a request that was received whole waits for its answer."""
-        return self._has_cycle and not self.cycle.response_complete
-
-    def _set_deadline(self, phase: Phase | None) -> None:
-        """Give the request's phase its time; the same phase of the same request keeps the time it has."""
-        wanted = None if phase is None else (phase, self._message)
-        if wanted == self._deadline_of:
-            return
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        self._deadline_of = wanted
-        if phase is not None:
-            self._deadline = self.loop.call_later(self._seconds(phase), self._on_deadline, phase)
-
-    def _seconds(self, phase: Phase) -> float:
-        return {"idle": self.idle_s, "headers": self.headers_s, "body": self.body_s}[phase]
-
-    def _on_deadline(self, phase: Phase) -> None:
-        if self.transport.is_closing():
-            return
-        if self.pipeline or (phase == "headers" and self._is_answering()):
-            # An earlier request is being answered, and reading may have been paused for it.
-            self._deadline_of = None
-            self._set_deadline(phase)
-        elif phase == "idle" or (phase == "body" and self.cycle.response_started):
-            self.transport.close()
-        else:
-            self._refuse(_LATE)
-
-    def _refuse(self, problem: Problem) -> None:
-        """Answer, where no other answer is on its way, and close."""
-        taken = self.cycle.response_started if self._phase == "body" else self._is_answering()
-        if not taken and not self.pipeline:
-            response = problem_response(problem)
-            headers = [*response.raw_headers, (b"connection", b"close")]
-            lines = [b"%s: %s\r\n" % header for header in headers]
-            self.transport.write(
-                b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body)])
-            )
-        self.transport.close()

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.ingest import openapi
+from services.ingest.limits import Peers
 from services.ingest.visit import Door
 
 PATH = "/v1/touchpoints"
@@ -27,10 +28,11 @@ _PREFLIGHT = {
 
 
 class DoorApp(FastAPI):
-    """A FastAPI app that names its doors by their paths, for the protocol to go to."""
+    """A FastAPI app that names its doors by their paths, and who may connect, for the protocol to go by."""
 
-    def __init__(self, doors: Mapping[str, Door], **options: Any) -> None:
+    def __init__(self, doors: Mapping[str, Door], peers: Peers, **options: Any) -> None:
         super().__init__(**options)
+        self.peers = peers
         self.doors = {path.encode(): door for path, door in doors.items()}
 
 

@@ -16,11 +16,16 @@ class Settings:
     kafka_bootstrap: str | None
     kafka_partitions: int
     kafka_replicas: int
+    kafka_accept_weak_topic: bool
+    local_log_keep_bytes: int
     database_url: str | None
     log_level: str
     ack_timeout_s: float
     spool_bytes_max: int
+    disk_free_bytes_min: int
     in_flight_bytes_max: int
     rate_events_s: int
+    connections_per_address_max: int
+    drain_wait_s: float
     drain_timeout_s: float
     failpoints: str

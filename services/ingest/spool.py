@@ -47,14 +47,15 @@ class Spool:
         self._records = 0
 
     @classmethod
-    async def open(cls, folder: Path, bytes_max: int, clock: Clock) -> Spool:
-        """The spool in a folder, with what an earlier process has left there.
+    async def open(cls, folder: Path, bytes_max: int, clock: Clock, free_bytes_min: int = 0) -> Spool:
+        """The spool in a folder, with what an earlier process has left there. It is full at `bytes_max`, and
+        while its disk has less than `free_bytes_min` free.
 
         Raises:
             Transient: the disk is full or fails.
             ConfigError: the file there is none of ours, or damaged.
         """
-        writer = await LocalWriter.open(folder, clock, bytes_max=bytes_max)
+        writer = await LocalWriter.open(folder, clock, bytes_max=bytes_max, free_bytes_min=free_bytes_min)
         spool = cls(folder, writer, await LocalReader.open(folder, clock), bytes_max)
         await spool._measure()
         return spool

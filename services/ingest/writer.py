@@ -29,7 +29,11 @@ _GATHER_PART = 1 / 8
 _GATHER_S_MIN, _GATHER_S_MAX = 0.0005, 0.002
 """Below the least, timers are too coarse; the most bounds what a slow log adds to a latency."""
 
-_Waiting = tuple[Sequence[NewRecord], Settled]
+AGE_S_MAX = 10.0
+"""A request that has waited for longer is not appended any more: its sender has given up, or is about to."""
+
+_Waiting = tuple[Sequence[NewRecord], Settled, float]
+"""With the time since when they wait."""
 
 
 class GroupWriter:
@@ -45,7 +49,7 @@ class GroupWriter:
 
     def write(self, records: Sequence[NewRecord], settled: Settled) -> None:
         """Append records with those of other requests, and call back."""
-        self._waiting.append((records, settled))
+        self._waiting.append((records, settled, self._clock.monotonic_s()))
         self._work.set()
 
     async def run(self) -> None:
@@ -56,7 +60,7 @@ class GroupWriter:
             if self._waiting:
                 group, self._waiting = self._waiting, []
                 began_s = self._clock.monotonic_s()
-                await self._commit(group)
+                await self._commit(self._young(group))
                 if len(group) > 1:
                     await self._gather(self._clock.monotonic_s() - began_s)
 
@@ -71,9 +75,21 @@ class GroupWriter:
         if pause_s >= _GATHER_S_MIN:
             await self._clock.sleep(pause_s)
 
+    def _young(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Those that have not waited for too long; of the records of the others nothing will be known."""
+        oldest_s = self._clock.monotonic_s() - AGE_S_MAX
+        if group[0][2] >= oldest_s:
+            return group
+        for records, settled, since_s in group:
+            if since_s < oldest_s:
+                settled([Outcome.UNKNOWN] * len(records))
+        return [waiting for waiting in group if waiting[2] >= oldest_s]
+
     async def _commit(self, group: list[_Waiting]) -> None:
         """Append a group. Of records whose append has failed or was cancelled nothing is known."""
-        records = [record for waiting, _ in group for record in waiting]
+        if not group:
+            return
+        records = [record for waiting, _, _ in group for record in waiting]
         outcomes: Sequence[Outcome] = [Outcome.UNKNOWN] * len(records)
         try:
             self._failpoints.reach("ingest.before_append")
@@ -85,7 +101,7 @@ class GroupWriter:
 
 def _hand_out(group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
     start = 0
-    for records, settled in group:
+    for records, settled, _ in group:
         end = start + len(records)
         settled(outcomes[start:end])
         start = end

@@ -24,7 +24,7 @@ from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Transient
 from shared.eventlog.choose import open_reader
-from shared.eventlog.port import EventReader
+from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
@@ -35,13 +35,14 @@ from shared.logs import fields
 from shared.metrics import Metrics
 from shared.probes import probe_routes
 from shared.store.engine import Pool, connection_of, open_pool, require_durable
+from shared.store.halts import Halts
 
 log = logging.getLogger("rejse.stager")
 
 SWEEP_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
-_CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 4
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 _SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -52,7 +53,7 @@ async def serve(
     """Stage until `stop` is set; then end the batch that has begun, leave the group and return.
 
     Raises:
-        ConfigError: a definition, or the store's durability, is not as it must be.
+        ConfigError: a definition, or the durability of the store or the log, is not as it must be.
     """
     definitions = load_definitions(settings.journeys_dir)
     journeys = [Journey(definition) for definition in definitions]
@@ -63,7 +64,7 @@ async def serve(
         parts.callback(listener.close)
         pool = await open_pool(
             database_url,
-            connections_max=_CONNECTIONS_MAX,
+            connections_max=CONNECTIONS_MAX,
             service="stager",
             server_settings=_SESSION,
         )
@@ -82,11 +83,11 @@ async def serve(
             new_id=uuid7,
             failpoints=Failpoints(settings.failpoints),
         )
-        partitions = Partitions(reader, store, clock)
+        partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, journeys, shard, clock)
         backfill = Backfill(pool, journeys, shard, clock)
-        probes = Starlette(routes=list(probe_routes(lambda: _checks(loop, partitions, stop, clock), metrics)))
+        probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
         log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
         async with asyncio.TaskGroup() as tasks:
             ended = asyncio.Event()
@@ -126,6 +127,7 @@ async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventR
                 partitions=settings.kafka_partitions,
                 replicas=settings.kafka_replicas,
                 clock=clock,
+                accept_weak_topic=settings.kafka_accept_weak_topic,
             )
         except Transient as error:
             log.warning("log_away", extra=fields(error=str(error)))
@@ -179,15 +181,21 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def _checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:
-    """Ready: the loop turns, the store and the log answer, and no partition is halted."""
-    checks = {"loop": "ok", "partitions": f"ok: {len(partitions.held)} owned"}
-    if stop.is_set():
-        checks["loop"] = "draining"
-    elif loop.failing is not None:
-        checks["loop"] = f"failing: {loop.failing}"
-    elif clock.monotonic_s() - loop.last_turn_s > STUCK_AFTER_S:
-        checks["loop"] = "stuck"
-    if partitions.halted:
-        checks["partitions"] = f"halted: {dict(partitions.halted)}"
-    return checks
+def checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:
+    """Ready: the loop turns, what waits is committed, and no partition is halted. One that owns none stands
+    by, and is ready too."""
+    owned = f"ok: {len(partitions.held)} owned"
+    return {
+        "loop": "draining" if stop.is_set() else _loop_state(loop, clock),
+        "partitions": f"halted: {dict(partitions.halted)}" if partitions.halted else owned,
+    }
+
+
+def _loop_state(loop: Loop, clock: Clock) -> str:
+    if loop.failing is not None:
+        return f"failing: {loop.failing}"
+    if clock.monotonic_s() - loop.last_turn_s > STUCK_AFTER_S:
+        return "stuck"
+    if clock.monotonic_s() - loop.last_progress_s > STUCK_AFTER_S:
+        return f"behind: nothing was committed for {clock.monotonic_s() - loop.last_progress_s:.0f} s"
+    return "ok"

@@ -105,6 +105,8 @@ class Loop:
         self._next_report_s = 0.0
         self._under_way: dict[asyncio.Task[None], _Flight] = {}
         self.last_turn_s = clock.monotonic_s()
+        self.last_progress_s = self.last_turn_s
+        """When a batch was committed last, or there was none to commit."""
         self.failing: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -233,6 +235,7 @@ class Loop:
 
     def _account(self, batch: Batch, done: Done, begun_s: float) -> None:
         now = self._clock.now()
+        self.last_progress_s = self._clock.monotonic_s()
         counter = self._metrics.counter
         self._count_batch("committed")
         counter("rejse_stager_records_read_total").inc(len(batch.records))
@@ -274,7 +277,12 @@ class Loop:
         self._metrics.gauge("rejse_stager_partitions_halted").set(len(self._partitions.halted))
         lag = self._metrics.gauge("rejse_stager_lag_records")
         lag.clear()
+        behind = 0
         for partition, end in (await self._reader.ends()).items():
             if partition in held:
-                lag.labels(str(partition)).set(max(0, end - held[partition].next_offset))
+                records = max(0, end - held[partition].next_offset)
+                lag.labels(str(partition)).set(records)
+                behind += records
+        if not behind:
+            self.last_progress_s = self._clock.monotonic_s()
         await self._reader.hint({partition: claimed.next_offset for partition, claimed in held.items()})

@@ -1,7 +1,8 @@
 """Which partitions this process stages: it follows the group's assignment, and claims each in the store.
 
 The group only spreads the partitions. What makes a claim safe is the epoch in the store; a partition whose
-log is not the one that the store knows is halted with an alarm instead of skipping records in silence.
+log is not the one that the store knows is halted with an alarm instead of skipping records in silence, until
+a person has lifted the halt in the store.
 """
 
 from __future__ import annotations
@@ -14,24 +15,29 @@ from services.stager.store import BatchStore, Claimed
 from shared.clock import Clock
 from shared.eventlog.port import Assignment, Bounds, EventReader, Record
 from shared.logs import fields
+from shared.store.halts import Halts
 
 log = logging.getLogger("rejse.stager")
 
 RECLAIM_AFTER_S = 5.0
 """How long a partition that was lost to another owner is left alone while the group still gives it to us."""
+LOOK_EVERY_S = 1.0
+"""How often the store is asked whether a halt was lifted."""
 
 
 class Partitions:
     """The claimed partitions, and where each stands."""
 
-    def __init__(self, reader: EventReader, store: BatchStore, clock: Clock) -> None:
+    def __init__(self, reader: EventReader, store: BatchStore, halts: Halts, clock: Clock) -> None:
         self._reader = reader
         self._store = store
+        self._halts = halts
         self._clock = clock
         self._generation = -1
         self._held: dict[int, Claimed] = {}
         self._lost_at_s: dict[int, float] = {}
         self._halted: dict[int, str] = {}
+        self._next_look_s = 0.0
 
     @property
     def held(self) -> Mapping[int, Claimed]:
@@ -46,7 +52,8 @@ class Partitions:
     def must_follow(self) -> bool:
         """Whether `follow` has something to do."""
         assignment = self._reader.assignment()
-        return assignment.generation != self._generation or bool(self._claimable(assignment))
+        moved = assignment.generation != self._generation
+        return moved or bool(self._claimable(assignment)) or self._is_time_to_look()
 
     async def follow(self) -> None:
         """Drop what is assigned to us no longer, and claim what is and we don't hold.
@@ -61,6 +68,7 @@ class Partitions:
             # A rebalance silences what it leaves with us too.
             for partition, stands in self._held.items():
                 self._reader.start(partition, stands.next_offset)
+        await self._release_lifted()
         if claimable := self._claimable(assignment):
             await self._claim(claimable)
         self._generation = assignment.generation
@@ -96,6 +104,18 @@ class Partitions:
         missing = assignment.partitions - self._held.keys() - self._halted.keys()
         return [partition for partition in sorted(missing) if self._may_claim(partition)]
 
+    def _is_time_to_look(self) -> bool:
+        return bool(self._halted) and self._clock.monotonic_s() >= self._next_look_s
+
+    async def _release_lifted(self) -> None:
+        """Forget the halts that were lifted in the store, so that their partitions are claimed again."""
+        if not self._is_time_to_look():
+            return
+        self._next_look_s = self._clock.monotonic_s() + LOOK_EVERY_S
+        for partition in await self._halts.lifted(self._halted):
+            log.info("partition_resumed", extra=fields(partition=partition))
+            self._forget([partition])
+
     def _may_claim(self, partition: int) -> bool:
         lost_at_s = self._lost_at_s.get(partition)
         return lost_at_s is None or self._clock.monotonic_s() - lost_at_s >= RECLAIM_AFTER_S
@@ -123,8 +143,12 @@ class Partitions:
             if wrong is None:
                 self._begin(partition, stands)
             else:
-                self._halted[partition] = wrong
-                log.error("partition_halted", extra=fields(partition=partition, reason=wrong))
+                await self._halt(partition, stands, wrong)
+
+    async def _halt(self, partition: int, stands: Claimed, reason: str) -> None:
+        await self._halts.note(partition, stands.epoch, reason)
+        self._halted[partition] = reason
+        log.error("partition_halted", extra=fields(partition=partition, reason=reason))
 
     def _begin(self, partition: int, stands: Claimed) -> None:
         self._held[partition] = stands

@@ -16,6 +16,7 @@ class Settings:
     kafka_bootstrap: str | None
     kafka_partitions: int
     kafka_replicas: int
+    kafka_accept_weak_topic: bool
     database_url: str | None
     journeys_dir: Path | None
     log_level: str

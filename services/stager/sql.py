@@ -6,10 +6,12 @@ counters; and within each by key. So two of them never wait for one another in a
 
 from __future__ import annotations
 
+# A negative offset is what a person left who resumed the partition from the log's beginning.
 CLAIM = """
 INSERT INTO stager_offsets AS o (log_id, topic, partition, next_offset, epoch, owner)
 VALUES ($1, $2, $3, $4, 1, $5)
-ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = o.epoch + 1, owner = EXCLUDED.owner
+ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = o.epoch + 1, owner = EXCLUDED.owner,
+    next_offset = CASE WHEN o.next_offset < 0 THEN EXCLUDED.next_offset ELSE o.next_offset END, halted = NULL
 RETURNING epoch, next_offset, tail_crc
 """
 

@@ -91,7 +91,8 @@ async def _keep(
         stopping.cancel()
         welcoming.cancel()
         tell("Ending …")
-        await _stop([children[name] for name in STOP_ORDER], settings.drain_timeout_s, clock)
+        waits_s = len(STOP_ORDER) * settings.drain_wait_s
+        await _stop([children[name] for name in STOP_ORDER], waits_s + settings.drain_timeout_s, clock)
         ending.set()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import re
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,8 @@ from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition, parse
 from shared.keys import KeyRecord, Scope
 from shared.store.embedded import embedded_postgres
-from shared.store.engine import classified
+from shared.store.errors import classified
+from shared.store.halts import FROM_BEGINNING, Position, fetch_positions, resume
 from shared.store.keys import create_key as create_in_store
 from shared.store.keys import fetch_keys
 from shared.store.keys import revoke_key as revoke_in_store
@@ -82,6 +85,28 @@ def revoke_key(environ: Mapping[str, str], id_: str) -> None:
         if id_.startswith("rejse_"):
             raise ConfigError(f"that is a key; give its id, {keys.key_id(id_)}")
         raise ConfigError(f"there is no valid key with the id {id_}")
+
+
+def list_partitions(environ: Mapping[str, str]) -> Sequence[Position]:
+    """Where each partition of each event log stands."""
+    return _with_store(environ, fetch_positions)
+
+
+def resume_partition(
+    environ: Mapping[str, str], partition: int, at: int | None, log_id: str | None = None
+) -> Position:
+    """Let a halted partition go on at an offset, or at the log's beginning; where it stood until now. A
+    stager that runs goes on by itself.
+
+    Raises:
+        ConfigError: the partition is not halted, or is in several logs and `log_id` doesn't say in which.
+    """
+    now, by = SystemClock().now(), f"{getpass.getuser()}@{socket.gethostname()}"
+    next_offset = FROM_BEGINNING if at is None else at
+    return _with_store(
+        environ,
+        lambda store: resume(store, partition, next_offset, log_id=log_id, resumed_by=by, now=now),
+    )
 
 
 def definitions(environ: Mapping[str, str]) -> Sequence[Definition]:

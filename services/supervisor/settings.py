@@ -17,4 +17,5 @@ class Settings:
     stager_port: int
     database_url: str | None
     log_level: str
+    drain_wait_s: float
     drain_timeout_s: float

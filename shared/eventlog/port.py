@@ -1,7 +1,7 @@
 """The event log as the services see it: append with one outcome a record, read by partition and offset.
 
 Offsets live with the reader's own state, not in the log: a reader is told where to start each partition
-it is given, and what it commits here is a hint for tools that show lag.
+it is given, and what it commits here is a hint.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class EventWriter(Protocol):
 
     def last_kept_age_s(self) -> float | None:
         """Seconds since a record was last confirmed as kept; None before the first."""
+        ...
+
+    def wrong(self) -> str | None:
+        """What a person has to set right before anything is kept; None as long as nothing is known."""
         ...
 
     async def close(self, timeout_s: float) -> None:
@@ -139,8 +143,8 @@ class EventReader(Protocol):
         ...
 
     async def hint(self, next_offsets: Mapping[int, int]) -> None:
-        """Tell the log how far this group has come, for lag tools alone. Never raises for a log that is
-        away or a partition that is lost."""
+        """Tell the log how far this group has come, durably: for lag tools, and for a log that keeps a window
+        behind its readers. Never raises for a log that is away or a partition that is lost."""
         ...
 
     async def close(self, timeout_s: float) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from shared.errors import ConfigError, Contended, Permanent, RejseError, Transient
+from shared.errors import ConfigError, RejseError
+from shared.store.errors import classified
 
 COMMAND_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
@@ -21,11 +22,12 @@ Connection: TypeAlias = (
 )
 """A connection, of its own or out of a pool."""
 
-_SERVER_SETTINGS = {
+SERVER_SETTINGS = {
     # A frozen owner inside a transaction would otherwise hold its locks for ever.
     "idle_in_transaction_session_timeout": "10s",
+    # Less than COMMAND_TIMEOUT_S, or a statement would go on that nobody waits for any more.
     "lock_timeout": "5s",
-    "statement_timeout": "15s",
+    "statement_timeout": "10s",
     "timezone": "UTC",
     # Compiling a plan costs more than any statement of ours takes to run.
     "jit": "off",
@@ -51,7 +53,7 @@ async def open_pool(
         command_timeout=COMMAND_TIMEOUT_S,
         reset=_keep_session,
         server_settings={
-            **_SERVER_SETTINGS,
+            **SERVER_SETTINGS,
             "application_name": f"rejse-{service}",
             **(server_settings or {}),
         },
@@ -70,6 +72,7 @@ async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
     Raises:
         Transient: the store is away or busy. After a commit was sent, its outcome is unknown.
         Permanent: the store refuses what it was given.
+        ConfigError: it doesn't let us in, or was not migrated.
     """
     try:
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
@@ -101,44 +104,3 @@ async def require_durable(connection: Connection) -> None:
 def sqlalchemy_url(database_url: str) -> str:
     """The same URL with the driver's name in it, as SQLAlchemy wants it."""
     return urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+asyncpg"))
-
-
-_TRANSIENT: tuple[type[BaseException], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ObjectNotInPrerequisiteStateError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InvalidTransactionStateError,
-    asyncpg.PostgresSystemError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-_PERMANENT: tuple[type[BaseException], ...] = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-)
-
-
-def classified(error: BaseException) -> RejseError | None:
-    """What a driver's error means to us, or None if it is a bug of ours.
-
-    PostgreSQL's classes 22, 23 and 54 blame the record (Permanent); 08, 40, 53, 55, 57, 58 and whatever the
-    driver says of its connection blame the moment (Transient). The text names the class and no value.
-    """
-    if isinstance(error, RejseError):
-        return error
-    name = type(error).__name__
-    if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
-        return Contended(name)
-    if isinstance(error, _PERMANENT):
-        return Permanent(f"the store refuses it: {name}")
-    if isinstance(error, _TRANSIENT):
-        return Transient(f"the store: {name}")
-    return None

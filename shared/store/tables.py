@@ -154,6 +154,21 @@ stager_offsets = Table(
     Column("tail_crc", BigInteger, comment="of the record before next_offset"),
     Column("epoch", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
+    Column("halted", Text, comment="why it is not staged: the log is another one; null: it is staged"),
+)
+
+partition_resumptions = Table(
+    "partition_resumptions",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("stood_at", BigInteger, nullable=False),
+    Column("halted", Text, nullable=False),
+    Column("next_offset", BigInteger, nullable=False, comment="negative: the log's beginning"),
+    Column("resumed_by", Text, nullable=False),
+    Column("recorded_at", _TIME, nullable=False),
 )
 
 dead_letters = Table(

@@ -9,6 +9,12 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
 _PYPROJECT = (_ROOT / "pyproject.toml").read_text()
+_FLOORS = {
+    "aiokafka": (0, 14, 0),  # consumers that stayed silent after a broker's death
+    "asyncpg": (0, 32, 0),  # connections lost on cancellation
+    "starlette": (0, 49, 1),  # CVE-2024-47874, CVE-2025-54121, CVE-2025-62727
+}
+"""Below these, faults are known that Rejse's promises break on."""
 
 
 def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
@@ -43,6 +49,15 @@ def test_every_door_tells_what_it_is_for() -> None:
 
     for door in ("run", "test", "check", "bench", "lock", "clean"):
         assert re.search(rf"^  make {door} +\w", listed, re.MULTILINE), listed
+
+
+def test_no_library_is_older_than_its_known_faults() -> None:
+    """A lock that went back to a version with such a fault would bring it back unnoticed."""
+    lock = (_ROOT / "requirements/run.txt").read_text()
+    locked = dict(re.findall(r"^([a-z]+)==([\d.]+)", lock, re.MULTILINE))
+    versions = {name: tuple(int(part) for part in locked[name].split(".")) for name in _FLOORS}
+
+    assert not [name for name, floor in _FLOORS.items() if versions[name] < floor]
 
 
 def _files_of(package: str) -> set[str]:

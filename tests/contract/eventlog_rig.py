@@ -83,9 +83,9 @@ async def kafka_log(bootstrap: str, topic: str) -> AsyncIterator[LogUnderTest]:
         yield LogUnderTest(parts, open_writer, open_reader)
 
 
-def kafka_writer(bootstrap: str, topic: str) -> KafkaWriter:
+def kafka_writer(bootstrap: str, topic: str, *, accept_weak_topic: bool = False) -> KafkaWriter:
     """A writer on a topic of `PARTITIONS` partitions."""
-    return KafkaWriter(bootstrap, topic, PARTITIONS, 1, CLOCK)
+    return KafkaWriter(bootstrap, topic, PARTITIONS, 1, CLOCK, accept_weak_topic=accept_weak_topic)
 
 
 async def kafka_reader(bootstrap: str, topic: str) -> KafkaReader:

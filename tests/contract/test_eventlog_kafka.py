@@ -53,8 +53,10 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
         yield running
 
 
-def writer_on(parts: AsyncExitStack, bootstrap: str, topic: str) -> KafkaWriter:
-    writer = kafka_writer(bootstrap, topic)
+def writer_on(
+    parts: AsyncExitStack, bootstrap: str, topic: str, *, accept_weak_topic: bool = False
+) -> KafkaWriter:
+    writer = kafka_writer(bootstrap, topic, accept_weak_topic=accept_weak_topic)
     parts.push_async_callback(writer.close, CLOSE_S)
     return writer
 
@@ -104,7 +106,7 @@ async def test_a_topic_that_exists_is_left_alone(broker: Broker, topic: str) -> 
     """Neither its partitions nor its configuration change."""
     await broker.create_topic(topic, partitions=1, config={"flush.messages": "77"})
 
-    await ensure_topic(broker.bootstrap, topic, PARTITIONS, 1, APPEND_S)
+    await ensure_topic(broker.bootstrap, topic, PARTITIONS, 1, APPEND_S, accept_weak=True)
 
     assert await config_of(broker.bootstrap, topic, "flush.messages") == "77"
 
@@ -147,7 +149,7 @@ async def test_a_refused_record_leaves_its_neighbours_and_its_partition_alone(
 ) -> None:
     """Only the record that the broker finds too large is refused, and the partition lives on."""
     await broker.create_topic(topic, partitions=PARTITIONS, config={"max.message.bytes": "2000"})
-    writer = writer_on(parts, broker.bootstrap, topic)
+    writer = writer_on(parts, broker.bootstrap, topic, accept_weak_topic=True)
     values = [b"a" * 100, b"b" * 1500, b"c" * 5000, b"d" * 1500, b"e" * 100]
 
     outcomes = await writer.append(records_of(values), APPEND_S)
@@ -169,7 +171,7 @@ async def test_a_refused_record_harms_no_other_call(
 ) -> None:
     """Calls that shared a batch with a refused record are kept, each once and in its order."""
     await broker.create_topic(topic, partitions=PARTITIONS, config={"max.message.bytes": "2000"})
-    writer = writer_on(parts, broker.bootstrap, topic)
+    writer = writer_on(parts, broker.bootstrap, topic, accept_weak_topic=True)
     calls = [[b"%d-%d" % (call, number) + b"." * 90 for number in range(20)] for call in range(10)]
 
     async with asyncio.TaskGroup() as tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,7 @@ from tests.contract.eventlog_rig import (
     records_of,
 )
 from tests.support.child import Child, inherited_env
-from tests.support.eventually import eventually
+from tests.support.eventually import eventually, eventually_async
 
 _ROOT = Path(__file__).parents[2]
 
@@ -232,6 +233,24 @@ async def test_beyond_its_bound_the_log_is_full_until_there_is_room(
     await writer.close(CLOSE_S)
     await reader.close(CLOSE_S)
     assert (tmp_path / FILE_NAME).stat().st_size < bound * 1.1
+
+
+async def test_a_disk_that_is_nearly_full_takes_nothing_until_it_has_room(
+    tmp_path: Path, parts: AsyncExitStack
+) -> None:
+    """What else is on the disk, above all the store, needs room to work off what was taken. The bound is
+    looked at anew for every append."""
+    room = tmp_path / "room"
+    room.write_bytes(b"x" * (8 << 20))
+    bound = shutil.disk_usage(tmp_path).free + (4 << 20)
+    writer = await LocalWriter.open(tmp_path / "log", CLOCK, free_bytes_min=bound)
+    parts.push_async_callback(writer.close, CLOSE_S)
+    assert list(await writer.append(records_of([b"a"]), APPEND_S)) == [Outcome.FULL]
+
+    room.unlink()
+    await eventually_async(
+        lambda: writer.append(records_of([b"b"]), APPEND_S), until=lambda found: found[0] is Outcome.KEPT
+    )
 
 
 async def test_a_full_log_still_refuses_what_is_too_large(tmp_path: Path, parts: AsyncExitStack) -> None:

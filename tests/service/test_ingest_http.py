@@ -15,9 +15,13 @@ from services.ingest.accept import accept
 from services.ingest.metrics import CATALOGUE
 from services.ingest.refusals import CODES
 from shared.clock import SystemClock
+from shared.eventlog.choose import LOCAL_FOLDER
+from shared.eventlog.local.file import LocalLog
+from shared.eventlog.local.progress import write_progress
 from shared.ids import uuid7
 from tests.support.eventually import eventually_async
 from tests.support.ingest import (
+    KEY,
     OTHER_KEY,
     PATH,
     READ_KEY,
@@ -239,6 +243,63 @@ async def test_more_bytes_than_the_budget_are_503(tmp_path: Path) -> None:
             assert 1 <= int(answer.headers["retry-after"]) <= 7
         assert (await ingest.metrics())["rejse_ingest_in_flight_bytes"] == 0
         assert (await ingest.post(event())).status_code == 202
+
+
+BOMB = gzip.compress(b" " * 8_000_000)
+LONG = b"[" + b" " * 1_100_000
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "rate", "media_type", "body", "room"),
+    [
+        ((401, "unauthorized"), "nobody", "spent", "image/png", LONG, 1_000),
+        ((429, "rate_exceeded"), KEY, "spent", "image/png", LONG, 1_000),
+        ((415, "unsupported_media_type"), KEY, "free", "image/png", LONG, 1_000),
+        ((413, "body_too_large"), KEY, "free", "application/json", LONG, 1_000),
+        ((503, "overloaded"), KEY, "free", "application/json", BOMB, 1_000),
+        ((413, "inflated_too_large"), KEY, "free", "application/json", BOMB, 64 << 20),
+        ((400, "malformed_json"), KEY, "free", "application/json", gzip.compress(b"{"), 64 << 20),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+async def test_load_is_shed_in_the_order_of_what_it_costs(
+    tmp_path: Path, told: tuple[int, str], key: str, rate: str, media_type: str, body: bytes, room: int
+) -> None:
+    """Key, rate, what is announced, room in flight, the body, its inflation, its meaning: of a request that
+    fails at several the cheapest is told, and nothing dearer was done for it."""
+    variables = {"rate_events_s": 1, "in_flight_bytes_max": room}
+    async with running_ingest(tmp_path, variables=variables) as ingest:
+        if rate == "spent":
+            assert (await ingest.post([event()] * 3)).status_code == 202
+        answer = await ingest.post(body, media_type, key, Content_Encoding="gzip")
+
+        assert problem(answer) == told
+
+
+async def test_a_disk_that_is_nearly_full_is_503_and_unready(tmp_path: Path) -> None:
+    """Without Kafka there is no other place: the sender tries again, and ops are told why."""
+    async with running_ingest(tmp_path, variables={"disk_free_bytes_min": 1 << 44}) as ingest:
+        answer = await ingest.post(event())
+
+        assert problem(answer) == (503, "not_durable")
+        assert 1 <= int(answer.headers["retry-after"]) <= 7
+        status, checks = await ingest.checks()
+        assert (status, checks["durable"]) == (503, "the log's disk is nearly full")
+
+
+async def test_the_local_log_is_trimmed_behind_the_stager_alone(tmp_path: Path) -> None:
+    """Told to keep nothing of what was staged, ingest forgets it as it goes on, and keeps the rest."""
+    async with running_ingest(tmp_path) as ingest:
+        assert (await ingest.post([event(id=str(number)) for number in range(50)])).status_code == 202
+    log = await LocalLog.open(tmp_path / LOCAL_FOLDER)
+    write_progress(tmp_path / LOCAL_FOLDER, log.log_id, {0: 40})
+
+    async with running_ingest(tmp_path, variables={"local_log_keep_bytes": 0}) as ingest:
+        assert (await ingest.post(event(id="50"))).status_code == 202
+        bounds = await eventually_async(lambda: log.bounds(0), until=lambda found: found.begin > 0)
+    await log.close(1)
+
+    assert (bounds.begin, bounds.end) == (39, 51)
 
 
 async def test_a_website_may_post(ingest: Ingest) -> None:

@@ -212,6 +212,18 @@ async def test_a_request_that_is_being_sent_at_sigterm_is_answered(service: Serv
     assert [touchpoint.id for touchpoint in await kept_in_local_log(service.data_dir)] == ["slow"]
 
 
+async def test_a_balancer_is_given_the_time_to_notice(service: Service) -> None:
+    """After SIGTERM it is unready for so long and still takes what comes; then it ends in order."""
+    process = service.process(drain_wait_s=3)
+    process.start()
+    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
+        ending = tasks.create_task(asyncio.to_thread(process.terminate, 15.0))
+        await eventually_async(lambda: asyncio.to_thread(process.is_ready), until=lambda ready: not ready)
+        assert await service.post(client, "late") == 202
+    assert ending.result() == 0
+    assert [touchpoint.id for touchpoint in await kept_in_local_log(service.data_dir)] == ["late"]
+
+
 def refused(port: int) -> bool:
     """Whether nobody listens there."""
     try:

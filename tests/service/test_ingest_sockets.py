@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from services.ingest.protocol import BoundedProtocol
+from shared.eventlog.choose import LOCAL_FOLDER
+from shared.eventlog.local.file import FILE_NAME
 from tests.support.eventually import eventually_async
 from tests.support.ingest import KEY, PATH, Ingest, event, kept_in_local_log, running_ingest
 
@@ -34,7 +37,8 @@ class Hasty(BoundedProtocol):
 @pytest.fixture
 async def ingest(tmp_path: Path) -> AsyncIterator[Ingest]:
     """Ingest with short deadlines."""
-    async with running_ingest(tmp_path, protocol=Hasty) as running:
+    variables = {"connections_per_address_max": 0}
+    async with running_ingest(tmp_path, protocol=Hasty, variables=variables) as running:
         yield running
 
 
@@ -42,8 +46,8 @@ Dial = Callable[[], Awaitable["Wire"]]
 """Gives a new raw connection to the service."""
 
 
-@pytest.fixture
-async def dial(ingest: Ingest) -> AsyncIterator[Dial]:
+@asynccontextmanager
+async def dialling(ingest: Ingest) -> AsyncIterator[Dial]:
     """Connections that are closed at the end."""
     async with AsyncExitStack() as wires:
 
@@ -52,6 +56,13 @@ async def dial(ingest: Ingest) -> AsyncIterator[Dial]:
             wires.callback(wire.close)
             return wire
 
+        yield connect
+
+
+@pytest.fixture
+async def dial(ingest: Ingest) -> AsyncIterator[Dial]:
+    """Connections to the service, which are closed at the end."""
+    async with dialling(ingest) as connect:
         yield connect
 
 
@@ -250,3 +261,46 @@ async def test_slow_connections_do_not_slow_the_others(ingest: Ingest, dial: Dia
 
     for wire in wires:
         await wire.answers()
+
+
+async def test_an_address_with_too_many_connections_is_told_and_cut_off(tmp_path: Path) -> None:
+    """The connection beyond the bound is answered 429 at once and closed; those within it work, and one that
+    is closed makes room."""
+    variables = {"connections_per_address_max": 5}
+    async with running_ingest(tmp_path, variables=variables) as ingest, dialling(ingest) as dial:
+        wires = [await dial() for _ in range(4)]
+        assert (await ingest.post(event())).status_code == 202
+        answer = await (await dial()).answers()
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: " in answer.lower()
+        assert b"too_many_connections" in answer
+        assert (await ingest.metrics())["rejse_ingest_connections_refused_total"] == 1
+
+        wires[0].close()
+
+        async def works() -> bool:
+            wire = await dial()
+            wire.send(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+            return b"202 Accepted" in await wire.answers()
+
+        await eventually_async(works)
+
+
+async def test_a_client_that_hangs_up_while_it_waits_costs_nobody_anything(tmp_path: Path) -> None:
+    """Its request was whole, so it is kept, once; what it held is given back, and the next one answered."""
+    async with running_ingest(tmp_path) as ingest, dialling(ingest) as dial:
+        path = tmp_path / LOCAL_FOLDER / FILE_NAME
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            wire = await dial()
+            wire.send(REQUEST)
+            await eventually_async(
+                ingest.metrics, until=lambda metrics: metrics["rejse_ingest_in_flight_bytes"] > 0
+            )
+            wire.close()
+            other.execute("ROLLBACK")
+        await eventually_async(
+            ingest.metrics, until=lambda metrics: metrics["rejse_ingest_in_flight_bytes"] == 0
+        )
+        assert (await ingest.post(event())).status_code == 202
+        assert len(await kept_in_local_log(tmp_path)) == 2

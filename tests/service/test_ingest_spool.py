@@ -46,6 +46,7 @@ async def in_topic(broker: Broker, topic: str, data_dir: Path) -> list[Touchpoin
         clock=SystemClock(),
         topic=topic,
         group_id=f"reader-of-{topic}",
+        accept_weak_topic=True,
     )
     try:
         bounds = {
@@ -76,6 +77,11 @@ def kafka_ingest(
             **variables,
         },
     )
+
+
+def small_ingest(tmp_path: Path, broker: Broker, topic: str) -> AbstractAsyncContextManager[Ingest]:
+    """Ingest that was told to use a topic which takes no large records."""
+    return kafka_ingest(tmp_path, broker, topic, ack_timeout_s=10, kafka_accept_weak_topic="true")
 
 
 async def post_many(ingest: Ingest, prefix: str, count: int) -> list[str]:
@@ -173,7 +179,7 @@ async def test_a_record_that_the_log_does_not_take_is_refused_alone(
     """Its neighbours are accepted, and the ledger sets it aside."""
     own_broker.start()
     await own_broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
-    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=10) as ingest:
+    async with small_ingest(tmp_path, own_broker, topic) as ingest:
         answer = await ingest.post([event(), event(properties={"a": "x" * 9_000}), event()])
 
         assert answer.status_code == 202
@@ -184,6 +190,29 @@ async def test_a_record_that_the_log_does_not_take_is_refused_alone(
         metrics = await ingest.metrics()
         assert metrics['rejse_ingest_touchpoints_set_aside_total{source="shop"}'] == 1
         assert metrics['rejse_ingest_touchpoints_received_total{source="shop"}'] == 3
+
+
+async def test_a_topic_that_turns_out_to_be_weak_is_not_written_to_until_it_is_mended(
+    tmp_path: Path, own_broker: Broker, topic: str
+) -> None:
+    """Ingest that started while Kafka was away keeps its touchpoints in the spool, is unready and says what
+    to set; once that is set they go on without a hand."""
+    own_broker.start()
+    await own_broker.create_topic(topic, partitions=2)
+    own_broker.stop()
+    async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
+        ids = await post_many(ingest, "weak", 5)
+        own_broker.start()
+        answer = await eventually_async(
+            ingest.checks, 30, until=lambda answer: "flush.messages=1" in answer[1]["durable"]
+        )
+        assert answer[0] == 503
+        ids += await post_many(ingest, "still-weak", 2)
+        await own_broker.alter_topic(topic, {"flush.messages": "1"})
+        await drained(ingest)
+        assert (await ingest.checks())[0] == 200
+
+    assert {touchpoint.id for touchpoint in await in_topic(own_broker, topic, tmp_path)} == set(ids)
 
 
 @pytest.mark.expects_error("services.ingest.detour: spool_records_set_aside")
@@ -197,7 +226,7 @@ async def test_a_spooled_record_that_the_log_does_not_take_is_set_aside(
         ids += await post_many(ingest, "later", 2)
     own_broker.start()
     await own_broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
-    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=10) as ingest:
+    async with small_ingest(tmp_path, own_broker, topic) as ingest:
         await drained(ingest)
         assert (await ingest.metrics())["rejse_ingest_spool_set_aside_total"] == 1
 

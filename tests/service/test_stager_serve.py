@@ -14,10 +14,14 @@ import pytest
 from services.stager.app import serve
 from services.stager.loop import TooManyDeadLetters
 from services.stager.settings import Settings
+from services.supervisor.commands import list_partitions, resume_partition
 from shared.clock import SystemClock
 from shared.codec import encode
 from shared.config import load
-from shared.eventlog.choose import open_writer
+from shared.errors import ConfigError
+from shared.eventlog.choose import LOCAL_FOLDER, open_writer
+from shared.eventlog.local.progress import read_progress
+from shared.eventlog.local.writer import LocalWriter
 from shared.eventlog.port import EventWriter, NewRecord, Outcome
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
@@ -25,6 +29,7 @@ from shared.lifecycle import listen
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
 from tests.support.broker import Broker
+from tests.support.clock import ManualClock
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
 
@@ -180,6 +185,89 @@ async def test_a_log_that_is_not_the_one_we_know_halts_its_partition(
         await writer.append([record(number + 200) for number in range(40)], 10)
 
     assert await staged(database_url) == 40
+
+
+@pytest.mark.expects_error("partition_halted")
+async def test_a_halted_partition_goes_on_where_a_person_says(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str
+) -> None:
+    """The command is all it takes: the stager that runs notices, and what it had staged before is known by
+    its id. Who did it is kept; and a partition that isn't halted is left alone."""
+    environ = {"REJSE_DATABASE_URL": database_url}
+    await writer.append([record(number) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+        with pytest.raises(ConfigError, match="not halted"):
+            await asyncio.to_thread(resume_partition, environ, 0, None)
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = next_offset + 1000")
+    await writer.append([record(number + 100) for number in range(40)], 10)
+    async with serving():
+        positions = await eventually_async(
+            lambda: asyncio.to_thread(list_partitions, environ),
+            30,
+            until=lambda found: all(position.halted for position in found),
+        )
+        for position in positions:
+            await asyncio.to_thread(resume_partition, environ, position.partition, None)
+        await eventually_async(lambda: staged(database_url), 30, until=(80).__eq__)
+
+    assert await count(database_url, "SELECT count(*) FROM partition_resumptions") == len(positions)
+    assert await audit(database_url) == []
+
+
+@pytest.mark.expects_error("partition_halted")
+async def test_a_partition_resumed_outside_its_log_is_halted_again(
+    settings: Settings, writer: EventWriter, serving: Serving, database_url: str
+) -> None:
+    """A resumption is no exception to the check: the log must hold the offset."""
+    environ = {"REJSE_DATABASE_URL": database_url}
+    await writer.append([record(number) for number in range(40)], 10)
+    async with serving():
+        await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = next_offset + 1000")
+    async with serving():
+        await eventually_async(lambda: halted_at(database_url, 0), 30)
+        await asyncio.to_thread(resume_partition, environ, 0, 7_777)
+        await eventually_async(lambda: halted_at(database_url, 7_777), 30)
+        await asyncio.to_thread(resume_partition, environ, 0, 0)
+        await eventually_async(lambda: halted_at(database_url, 0), 30, until=lambda found: not found)
+
+    assert await staged(database_url) == 40
+
+
+async def halted_at(database_url: str, offset: int) -> int:
+    """Whether partition 0 is halted at this offset or beyond."""
+    query = "SELECT count(*) FROM stager_offsets WHERE partition = 0 AND halted IS NOT NULL AND next_offset"
+    return await count(database_url, f"{query} >= {offset}")
+
+
+@pytest.mark.parametrize("settings", ["local"], indirect=True)
+@pytest.mark.expects_error("partition_halted")
+async def test_a_trimmed_log_is_known_again_and_too_old_a_backup_is_halted(
+    settings: Settings, serving: Serving, database_url: str
+) -> None:
+    """With all that was staged trimmed but the last record, a stager that comes back goes on. One whose store
+    was set back to before the window halts instead of skipping what is gone."""
+    clock = ManualClock(EPOCH)
+    writer = await LocalWriter.open(settings.data_dir / LOCAL_FOLDER, clock, keep_bytes=0)
+    for turn in range(3):
+        records = [record(turn * 40 + number, day=turn) for number in range(40)]
+        async with serving():
+            await writer.append(records, 10)
+            await eventually_async(lambda: staged(database_url), 30, until=((turn + 1) * 40).__eq__)
+            await eventually_async(
+                lambda: read_progress(settings.data_dir / LOCAL_FOLDER, writer.log.log_id).get(0),
+                until=((turn + 1) * 40).__eq__,
+            )
+        clock.advance(60)
+    await writer.append([record(999, day=9)], 10)
+    await eventually_async(lambda: writer.log.bounds(0), until=lambda bounds: bounds.begin == 119)
+    await writer.close(5)
+
+    await execute(database_url, "UPDATE stager_offsets SET next_offset = 60")
+    async with serving():
+        await eventually_async(lambda: halted_at(database_url, 60), 30)
+    assert await staged(database_url) == 120
 
 
 async def dead_letters(database_url: str) -> int:

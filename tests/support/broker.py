@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.support.child import Child, RigError, inherited_env
 from tests.support.ports import free_port
@@ -173,6 +174,32 @@ class Broker:
         try:
             topic = NewTopic(name, partitions, replication_factor=1, topic_configs=dict(config or {}))
             await admin.create_topics([topic])
+        finally:
+            await admin.close()
+
+    async def alter_topic(self, name: str, config: Mapping[str, str]) -> None:
+        """Give a topic this configuration, in place of all that it was given before.
+
+        Raises:
+            KafkaError: the broker doesn't answer.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.direct)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(config))])
+        finally:
+            await admin.close()
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic with all that it holds.
+
+        Raises:
+            KafkaError: the broker doesn't answer.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.direct)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
         finally:
             await admin.close()
 

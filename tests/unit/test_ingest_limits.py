@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.limits import RETRY_AFTER_MAX_S, InFlight, Rates
+from services.ingest.limits import RETRY_AFTER_MAX_S, InFlight, Peers, Rates
 from shared.problem import Problem
 from tests.support.clock import ManualClock
 
@@ -103,3 +103,36 @@ def test_no_pattern_of_requests_gets_more_than_the_rate(rate: int, steps: list[t
             sent += events
 
     assert sent <= rate * (now.monotonic_s() + 1) + 500 + 1e-6 * len(steps)
+
+
+def test_an_address_has_so_many_connections_and_no_more() -> None:
+    """The next one is refused and counted, whatever other addresses do; a closed one makes room."""
+    refused: list[None] = []
+    peers = Peers(2, one, lambda: refused.append(None))
+    entered = [peers.enter("192.0.2.1"), peers.enter("192.0.2.1"), peers.enter("192.0.2.2")]
+    with pytest.raises(Problem) as told:
+        peers.enter("192.0.2.1")
+    assert (told.value.status, told.value.retry_after_s, len(refused)) == (429, 1, 1)
+    for peer in entered:
+        assert peer is not None
+        peers.leave(peer)
+
+    assert peers.enter("192.0.2.1")
+
+
+def test_an_ipv6_host_is_its_network() -> None:
+    """64 bits of address are one host's to change as it likes; IPv4 in IPv6 is what it is in IPv4."""
+    peers = Peers(1, one, lambda: None)
+    assert peers.enter("2001:db8::1")
+    with pytest.raises(Problem):
+        peers.enter("2001:db8::ffff:2")
+    assert peers.enter("2001:db8:0:1::1")
+    assert peers.enter("::ffff:192.0.2.1")
+    with pytest.raises(Problem):
+        peers.enter("192.0.2.1")
+
+
+def test_no_bound_on_connections_counts_none() -> None:
+    """Behind a proxy, or on a socket without addresses."""
+    assert Peers(0, one, lambda: None).enter("192.0.2.1") is None
+    assert Peers(1, one, lambda: None).enter("") is None

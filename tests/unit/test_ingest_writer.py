@@ -9,10 +9,11 @@ from functools import partial
 
 import pytest
 
-from services.ingest.writer import GroupWriter
-from shared.clock import SystemClock
+from services.ingest.writer import AGE_S_MAX, GroupWriter
 from shared.eventlog.port import NewRecord, Outcome
 from shared.failpoints import Failpoints
+from tests.support.clock import ManualClock
+from tests.support.journeys import EPOCH
 
 OF_VALUE = {b"kept": Outcome.KEPT, b"refused": Outcome.REFUSED, b"unknown": Outcome.UNKNOWN}
 
@@ -51,9 +52,9 @@ class Requests:
 
 
 @asynccontextmanager
-async def running(log: Slow) -> AsyncIterator[Requests]:
+async def running(log: Slow, clock: ManualClock | None = None) -> AsyncIterator[Requests]:
     """A writer whose task runs; at the end it is finished and whatever waits is let go."""
-    writer = GroupWriter(log.append, SystemClock(), Failpoints())
+    writer = GroupWriter(log.append, clock or ManualClock(EPOCH), Failpoints())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(writer.run())
         yield Requests(writer)
@@ -113,9 +114,33 @@ async def test_a_bug_in_the_log_is_no_ones_silence() -> None:
     async def broken(_: Sequence[NewRecord]) -> Sequence[Outcome]:
         raise KeyError
 
-    writer = GroupWriter(broken, SystemClock(), Failpoints())
+    writer = GroupWriter(broken, ManualClock(EPOCH), Failpoints())
     requests = Requests(writer)
     requests.write(b"1")
     with pytest.raises(KeyError):
         await writer.run()
     assert list(requests.told.values()) == [[Outcome.UNKNOWN]]
+
+
+async def test_work_that_is_too_old_is_answered_and_not_done() -> None:
+    """A request that waited beyond the age limit is not appended: nothing is known of it. The younger ones of
+    the same group are, and the age counts again from zero for each."""
+    log, clock = Slow(), ManualClock(EPOCH)
+    async with running(log, clock) as requests:
+        requests.write(b"0")
+        await turns()
+        requests.write(b"1", b"also 1")
+        clock.advance(AGE_S_MAX / 2)
+        requests.write(b"2")
+        clock.advance(AGE_S_MAX / 2 + 1)
+        log.go.release()
+        await turns()
+        assert requests.told[1] == [Outcome.UNKNOWN] * 2
+        requests.write(b"3")
+        clock.advance(AGE_S_MAX + 1)
+        log.go.release()
+        await turns()
+        assert requests.told[3] == [Outcome.UNKNOWN]
+
+    assert log.groups == [[b"0"], [b"2"]]
+    assert requests.told[0] == requests.told[2] == [Outcome.KEPT]

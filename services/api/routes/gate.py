@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.api.routes.operation import UNKNOWN, invalid_parameters
 from services.api.views.reference import Reference
 from shared.clock import Clock
-from shared.errors import Transient
+from shared.errors import ConfigError, Transient
 from shared.ids import NewId
 from shared.keys import bearer
 from shared.logs import fields
@@ -112,7 +112,7 @@ def _known(error: Exception) -> Problem | None:
     """The problem that an error means, or None if it is a bug."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, Transient):
+    if isinstance(error, Transient | ConfigError):
         return Problem(503, "store_unavailable", "the store is away or busy", retry_after_s=_RETRY_AFTER_S)
     if isinstance(error, RequestValidationError):
         return invalid_parameters([_parameter_error(one) for one in error.errors()])

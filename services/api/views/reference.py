@@ -10,11 +10,9 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-import asyncpg
-
 from services.api.views.active import ActiveJourney, activate
 from shared.clock import Clock
-from shared.errors import ConfigError, Transient
+from shared.errors import ConfigError, RejseError, Transient
 from shared.journey.definition import parse
 from shared.keys import Keyring
 from shared.logs import fields
@@ -70,7 +68,7 @@ class Reference:
             async with connection_of(self._pool) as connection:
                 keyring = Keyring({record.digest: record for record in await fetch_keys(connection)})
                 journeys = await self._read_journeys(connection)
-        except (Transient, asyncpg.UndefinedTableError) as error:
+        except (Transient, ConfigError) as error:
             self._note_failure(error)
             return
         self.keyring, self.journeys = keyring, journeys
@@ -86,9 +84,9 @@ class Reference:
         found = {row["key"]: self._by_hash[row["hash"]] for row in rows}
         return {key: journey for key, journey in found.items() if journey is not None}
 
-    def _note_failure(self, error: Exception) -> None:
-        # A store without tables is one that its first migration is still on its way to.
-        reason = str(error) if isinstance(error, Transient) else "it has no tables yet"
+    def _note_failure(self, error: RejseError) -> None:
+        # Set up wrongly counts too: a store without tables is one that its first migration is on its way to.
+        reason = str(error)
         if self._failing is None:
             log.warning("store_away", extra=fields(error=reason))
         self._failing = reason

@@ -1,8 +1,8 @@
 """Reading from Kafka as a member of a consumer group that only spreads the partitions.
 
 Where a partition is read from is the caller's business, so new partitions are silent until they are
-started, and what the group has committed is never looked at. aiokafka swallows what a rebalance listener
-raises and deadlocks on what it awaits, so the listener only notes the new assignment.
+started, and what the group has committed is never looked at. A consumer that falls silent while the broker
+answers is replaced: to the caller that is a rebalance.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
@@ -27,25 +24,19 @@ from aiokafka.errors import (
 from shared.clock import Clock
 from shared.errors import LogReplaced, Transient
 from shared.eventlog.background import Background
-from shared.eventlog.kafka.connections import close_connections
+from shared.eventlog.kafka.consumer import cluster_id
 from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.member import Member
+from shared.eventlog.kafka.vigil import SILENT_S
 from shared.eventlog.port import Assignment, Bounds, Record
 from shared.lifecycle import Deadline
 from shared.logs import fields
 
-SESSION_TIMEOUT_MS = 10_000
-_HEARTBEAT_MS = 2_000
-_REQUEST_TIMEOUT_MS = 15_000
-"""Longer than a session: a request to join is answered only when a dead member's session has run out."""
-_POLL_INTERVAL_MS_MAX = 600_000
-_FETCH_WAIT_MS = 100
-"""A partition that is started while a fetch waits at the broker joins the next one: keep that short."""
-_FETCH_BYTES_MAX = 16 * 1024 * 1024
-_PARTITION_BYTES_MAX = 2 * 1024 * 1024
 _CALL_TIMEOUT_S = 5.0
 _HINT_TIMEOUT_S = 1.0
 _SLACK_S = 0.05
-_END_S = 1.0
+_BUSY_S = 1.0
+"""A caller that didn't poll for so long has left fetched records waiting: no fetch was to be expected."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,41 +44,54 @@ _log = logging.getLogger(__name__)
 class KafkaReader:
     """An `EventReader` on a topic. Made by `open`."""
 
-    def __init__(self, consumer: Any, topic: str, log_id: str, clock: Clock) -> None:
-        self._consumer = consumer
+    def __init__(
+        self, bootstrap: str, topic: str, group_id: str, log_id: str, clock: Clock, silent_s: float
+    ) -> None:
         self._topic = topic
         self._log_id = log_id
         self._clock = clock
         self._assignment = Assignment(0, frozenset())
         self._next: dict[int, int] = {}
-        self._settled = asyncio.Event()
         self._background = Background()
+        self._member = Member(
+            bootstrap,
+            topic,
+            group_id,
+            revoked=self._revoked,
+            assigned=self._assigned,
+            background=self._background,
+            clock=clock,
+            silent_s=silent_s,
+        )
         self._hint: asyncio.Task[None] | None = None
+        self._polled_s = clock.monotonic_s()
         self._closed = False
 
     @classmethod
     async def open(
-        cls, bootstrap: str, topic: str, group_id: str, clock: Clock, timeout_s: float
+        cls,
+        bootstrap: str,
+        topic: str,
+        group_id: str,
+        clock: Clock,
+        timeout_s: float,
+        *,
+        silent_s: float = SILENT_S,
     ) -> KafkaReader:
-        """Join the group; returns with its first assignment made.
+        """Join the group; returns with its first assignment made. A consumer that is silent for `silent_s`
+        seconds while the broker answers is replaced.
 
         Raises:
             Transient: Kafka is away, has no such topic, or didn't let us in within `timeout_s` seconds.
             ConfigError: Kafka refuses us.
         """
         deadline = Deadline(timeout_s, clock)
-        log_id = await _cluster_id(bootstrap, deadline.remaining_s())
-        consumer = _consumer(bootstrap, group_id)
-        reader = cls(consumer, topic, log_id, clock)
-        consumer.subscribe([topic], listener=_Listener(reader))
+        log_id = await cluster_id(bootstrap, deadline.remaining_s())
+        reader = cls(bootstrap, topic, group_id, log_id, clock, silent_s)
         started = False
         try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                await consumer.start()
-                await reader._settled.wait()
+            await reader._member.start(deadline.remaining_s())
             started = True
-        except (KafkaError, OSError) as error:
-            raise translated(error) from error
         finally:
             if not started:
                 await reader.close(1.0)
@@ -96,6 +100,15 @@ class KafkaReader:
     @property
     def log_id(self) -> str:
         return self._log_id
+
+    @property
+    def replacements(self) -> int:
+        """How many consumers have been thrown away."""
+        return self._member.replacements
+
+    @property
+    def _consumer(self) -> Any:
+        return self._member.consumer
 
     def assignment(self) -> Assignment:
         return self._assignment
@@ -156,14 +169,19 @@ class KafkaReader:
         self, records_max: int, timeout_s: float, besides: Collection[int] = ()
     ) -> Sequence[Record]:
         deadline = Deadline(timeout_s, self._clock)
+        was_busy = self._clock.monotonic_s() - self._polled_s > _BUSY_S
         records: list[Record] = []
-        while not records:
-            if not self._settled.is_set():
-                await self._rebalanced(deadline)
-            wanted = self._next.keys() - set(besides) if besides else None
-            records = self._taken(await self._fetched(records_max, deadline, wanted))
-            if deadline.remaining_s() == 0:
-                break
+        try:
+            while not records:
+                if await self._member.settle(deadline.remaining_s()):
+                    records = self._taken(await self._fetched(records_max, deadline, besides))
+                if deadline.remaining_s() == 0:
+                    break
+        finally:
+            self._polled_s = self._clock.monotonic_s()
+            # Records of partitions that nobody wants now wait here, and are not fetched again meanwhile.
+            if not self._closed:
+                self._member.watch(self._next, bool(records or besides) or was_busy)
         return records
 
     async def hint(self, next_offsets: Mapping[int, int]) -> None:
@@ -185,27 +203,18 @@ class KafkaReader:
         self._closed = True
         deadline = Deadline(timeout_s, self._clock)
         await self._background.close(min(_HINT_TIMEOUT_S, deadline.remaining_s() / 2))
-        # In a task of its own: aiokafka lets the CancelledError of its tasks out of `stop`.
-        stopping = asyncio.get_running_loop().create_task(self._consumer.stop(), name="kafka-consumer-stop")
-        done, _ = await asyncio.wait([stopping], timeout=deadline.remaining_s())
-        if not done:
-            stopping.cancel()
-            await asyncio.wait([stopping], timeout=_END_S)
-        if stopping.cancelled() or not stopping.done() or stopping.exception() is not None:
-            await _abandon(self._consumer)
+        await self._member.close(deadline.remaining_s())
 
-    def revoked(self) -> None:
-        """Note that the group is being rebalanced: nothing is ours until `assigned`."""
-        self._settled.clear()
+    def _revoked(self) -> None:
+        """The group is being rebalanced: nothing is ours until it has assigned something."""
         if self._assignment.partitions:
             self._note(frozenset())
 
-    def assigned(self, partitions: frozenset[int]) -> None:
+    def _assigned(self, partitions: frozenset[int]) -> None:
         """Note what is ours now, and keep it silent."""
         for partition in partitions:
             self._silence(TopicPartition(self._topic, partition))
         self._note(partitions)
-        self._settled.set()
 
     def _note(self, partitions: frozenset[int]) -> None:
         self._next.clear()
@@ -222,18 +231,14 @@ class KafkaReader:
         self._consumer.seek(place, offset)
         self._consumer.resume(place)
 
-    async def _rebalanced(self, deadline: Deadline) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline.remaining_s()):
-                await self._settled.wait()
-
     async def _fetched(
-        self, records_max: int, deadline: Deadline, wanted: Collection[int] | None
+        self, records_max: int, deadline: Deadline, besides: Collection[int]
     ) -> Mapping[Any, Sequence[Any]]:
-        """Records of the wanted partitions; None: of all."""
+        """Records of the started partitions but these."""
+        wanted = self._next.keys() - set(besides)
         remaining_s = deadline.remaining_s()
-        places = [TopicPartition(self._topic, partition) for partition in wanted or ()]
-        if wanted is not None and not places:
+        places = [TopicPartition(self._topic, partition) for partition in wanted] if besides else []
+        if besides and not places:
             # Without a place aiokafka would answer with those of all.
             await self._clock.sleep(remaining_s)
             return {}
@@ -303,66 +308,5 @@ class KafkaReader:
             _log.info("kafka_hint_lost", extra=fields(error=type(error).__name__))
 
 
-@ConsumerRebalanceListener.register
-class _Listener:
-    def __init__(self, reader: KafkaReader) -> None:
-        self._reader = reader
-
-    def on_partitions_revoked(self, _: Iterable[Any]) -> None:
-        self._reader.revoked()
-
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._reader.assigned(frozenset(place.partition for place in assigned))
-
-
 def _record(found: Any) -> Record:
     return Record(found.partition, found.offset, found.value or b"")
-
-
-def _consumer(bootstrap: str, group_id: str) -> Any:
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        client_id="rejse",
-        group_id=group_id,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        # With one topic the round robin is even; and more than one assignor would join once for each.
-        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-        session_timeout_ms=SESSION_TIMEOUT_MS,
-        heartbeat_interval_ms=_HEARTBEAT_MS,
-        max_poll_interval_ms=_POLL_INTERVAL_MS_MAX,
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        fetch_max_bytes=_FETCH_BYTES_MAX,
-        max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
-    )
-
-
-async def _cluster_id(bootstrap: str, timeout_s: float) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(timeout_s * 300) + 1)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await admin.start()
-            cluster = await admin.describe_cluster()
-    except (KafkaError, OSError) as error:
-        raise translated(error) from error
-    finally:
-        await admin.close()
-    return str(cluster["cluster_id"])
-
-
-async def _abandon(consumer: Any) -> None:
-    """End a consumer by its parts, which `stop` could not in time."""
-    coordinator = consumer._coordinator
-    parts = []
-    if coordinator is not None:
-        parts += [coordinator._coordination_task, coordinator._heartbeat_task]
-        parts += [coordinator._commit_refresh_task]
-    if consumer._fetcher is not None:
-        parts += [consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks]
-    tasks = [task for task in parts if task is not None and not task.done()]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_END_S)
-    await close_connections(consumer._client)

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from shared.clock import Clock
-from shared.errors import RejseError
+from shared.errors import ConfigError, RejseError
 from shared.eventlog.background import Background
 from shared.eventlog.kafka.errors import is_refusal
 from shared.eventlog.kafka.lanes import Call, Lane, Piece
@@ -42,14 +42,28 @@ _log = logging.getLogger(__name__)
 
 
 class KafkaWriter:
-    """An `EventWriter` on a topic, which it makes if it is missing. Opening it needs no broker."""
+    """An `EventWriter` on a topic, which it makes if it is missing. Opening it needs no broker.
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, replicas: int, clock: Clock) -> None:
+    Nothing is appended to a topic that `ensure_topic` refuses, until it is mended or `accept_weak_topic`.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        replicas: int,
+        clock: Clock,
+        *,
+        accept_weak_topic: bool = False,
+    ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._partitions = partitions
         self._replicas = replicas
         self._clock = clock
+        self._accept_weak_topic = accept_weak_topic
+        self._wrong: str | None = None
         self._batch_bytes_max = BATCH_BYTES_MAX
         self._producer: KafkaProducer | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -76,6 +90,9 @@ class KafkaWriter:
 
     def last_kept_age_s(self) -> float | None:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
+
+    def wrong(self) -> str | None:
+        return self._wrong
 
     async def close(self, timeout_s: float) -> None:
         deadline = Deadline(timeout_s, self._clock)
@@ -164,10 +181,7 @@ class KafkaWriter:
         try:
             await self._clock.sleep(self._backoff_s)
             if not self._topic_is_there:
-                await ensure_topic(
-                    self._bootstrap, self._topic, self._partitions, self._replicas, _TOPIC_TIMEOUT_S
-                )
-                self._topic_is_there = True
+                await self._ensure_topic()
             self._producer = await KafkaProducer.start(
                 self._bootstrap, self._topic, self._batch_bytes_max, self._clock
             )
@@ -176,6 +190,22 @@ class KafkaWriter:
             self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
         finally:
             self._starting = None
+
+    async def _ensure_topic(self) -> None:
+        try:
+            await ensure_topic(
+                self._bootstrap,
+                self._topic,
+                self._partitions,
+                self._replicas,
+                _TOPIC_TIMEOUT_S,
+                accept_weak=self._accept_weak_topic,
+            )
+        except ConfigError as error:
+            self._wrong = str(error)
+            raise
+        self._topic_is_there = True
+        self._wrong = None
 
     def _replace(self, producer: KafkaProducer, reason: str) -> None:
         if self._producer is not producer:

@@ -63,8 +63,16 @@ class LocalLog:
         Raises:
             Transient: the file is locked, or its disk fails.
         """
-        while not await self._thread.run(lambda connection: _truncate(connection, partition, offset)):
+        while not await self._thread.run(lambda connection: truncate_some(connection, partition, offset)):
             pass
+
+    async def bounds(self, partition: int) -> Bounds:
+        """The bounds of a partition.
+
+        Raises:
+            Transient: the file is locked, or its disk fails.
+        """
+        return await self._thread.run(lambda connection: bounds_of(connection, partition))
 
     async def bytes_used(self) -> int:
         """The bytes of the file that records take, in whole pages.
@@ -117,6 +125,27 @@ def in_transaction(job: Job[T], begin: str = "BEGIN IMMEDIATE") -> Job[T]:
     return whole
 
 
+def truncate_some(connection: sqlite3.Connection, partition: int, offset: int) -> bool:
+    """Delete so many of a partition's records before an offset that a writer who waits for the lock hardly
+    notices; whether all are gone."""
+
+    def some(connection: sqlite3.Connection) -> bool:
+        bounds = bounds_of(connection, partition)
+        goal = min(offset, bounds.end)
+        begin = min(goal, bounds.begin + _TRUNCATE_RECORDS)
+        if begin > bounds.begin:
+            connection.execute(
+                "DELETE FROM records WHERE place >= ? AND place < ?",
+                (place_of(partition, bounds.begin), place_of(partition, begin)),
+            )
+            connection.execute(
+                "UPDATE partitions SET begin_offset = ? WHERE partition = ?", (begin, partition)
+            )
+        return begin >= goal
+
+    return in_transaction(some)(connection)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,23 +167,3 @@ def _prepare(connection: sqlite3.Connection, partitions: int) -> tuple[str, int]
         return log_id, count
 
     return in_transaction(make)(connection)
-
-
-def _truncate(connection: sqlite3.Connection, partition: int, offset: int) -> bool:
-    """Delete so many that a writer who waits for the lock hardly notices; whether all are gone."""
-
-    def some(connection: sqlite3.Connection) -> bool:
-        bounds = bounds_of(connection, partition)
-        goal = min(offset, bounds.end)
-        begin = min(goal, bounds.begin + _TRUNCATE_RECORDS)
-        if begin > bounds.begin:
-            connection.execute(
-                "DELETE FROM records WHERE place >= ? AND place < ?",
-                (place_of(partition, bounds.begin), place_of(partition, begin)),
-            )
-            connection.execute(
-                "UPDATE partitions SET begin_offset = ? WHERE partition = ?", (begin, partition)
-            )
-        return begin >= goal
-
-    return in_transaction(some)(connection)

@@ -6,6 +6,7 @@ is the work of the claim on the stored offsets, as it is with Kafka.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from shared.clock import Clock
 from shared.errors import LogReplaced
 from shared.eventlog.local.file import LocalLog, bounds_of, in_transaction, offset_of, place_of
+from shared.eventlog.local.progress import write_progress
 from shared.eventlog.port import Assignment, Bounds, Record
 from shared.lifecycle import Deadline
 
@@ -27,8 +29,10 @@ _PAUSE_GROWTH = 1.05
 class LocalReader:
     """An `EventReader` on a local log, which it owns and closes."""
 
-    def __init__(self, log: LocalLog, clock: Clock) -> None:
+    def __init__(self, log: LocalLog, folder: Path, clock: Clock) -> None:
         self.log = log
+        self._folder = folder
+        self._hinted: Mapping[int, int] = {}
         self._clock = clock
         self._assignment = Assignment(1, frozenset(range(log.partitions)))
         self._next: dict[int, int] = {}
@@ -44,7 +48,7 @@ class LocalReader:
             Transient: the disk is full or fails.
             ConfigError: the file there is none of ours, or damaged.
         """
-        return cls(await LocalLog.open(folder, partitions), clock)
+        return cls(await LocalLog.open(folder, partitions), folder, clock)
 
     @property
     def log_id(self) -> str:
@@ -91,7 +95,10 @@ class LocalReader:
         return records
 
     async def hint(self, next_offsets: Mapping[int, int]) -> None:
-        """Nothing: no lag tool looks at this log."""
+        """Note it beside the log, so that the writer knows what it may trim."""
+        if next_offsets and next_offsets != self._hinted:
+            self._hinted = dict(next_offsets)
+            await asyncio.to_thread(write_progress, self._folder, self.log_id, self._hinted)
 
     async def close(self, timeout_s: float) -> None:
         self._no_more.set()

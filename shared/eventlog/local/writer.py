@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from shared.clock import Clock
 from shared.eventlog.local.file import LocalLog, bytes_used, in_transaction, place_of
+from shared.eventlog.local.trim import Trim
 from shared.eventlog.port import NewRecord, Outcome, is_too_large, partition_of
 from shared.logs import fields
 
@@ -30,13 +33,24 @@ class LocalWriter:
     One process at a time should write a log: SQLite before 3.51.3 can lose commits when one connection
     writes in the very moment that another one checkpoints (sqlite.org/wal.html, the WAL-reset bug).
     With `bytes_max` a call whose records might take more of the file than that is answered `FULL` for all
-    of them.
+    of them; and so is every call while `has_disk` says no. With `trim` the log is trimmed whenever it is
+    written to.
     """
 
-    def __init__(self, log: LocalLog, clock: Clock, bytes_max: int | None = None) -> None:
+    def __init__(
+        self,
+        log: LocalLog,
+        clock: Clock,
+        *,
+        bytes_max: int | None = None,
+        has_disk: Callable[[], bool] | None = None,
+        trim: Trim | None = None,
+    ) -> None:
         self.log = log
         self._clock = clock
         self._bytes_max = bytes_max
+        self._has_disk = has_disk
+        self._trim = trim
         self._queue: deque[_Call] = deque()
         self._in_hand: Sequence[_Call] = ()
         self._commit_is_due = False
@@ -45,15 +59,27 @@ class LocalWriter:
 
     @classmethod
     async def open(
-        cls, folder: Path, clock: Clock, partitions: int = 1, bytes_max: int | None = None
+        cls,
+        folder: Path,
+        clock: Clock,
+        partitions: int = 1,
+        *,
+        bytes_max: int | None = None,
+        free_bytes_min: int = 0,
+        keep_bytes: int | None = None,
     ) -> LocalWriter:
-        """A writer on the log in a folder, which is made when missing.
+        """A writer on the log in a folder, which is made when missing. It takes nothing while its disk has
+        less than `free_bytes_min` free. With `keep_bytes` it keeps no more than that of what its reader has
+        done with.
 
         Raises:
             Transient: the disk is full or fails.
             ConfigError: the file there is none of ours, or damaged.
         """
-        return cls(await LocalLog.open(folder, partitions), clock, bytes_max)
+        log = await LocalLog.open(folder, partitions)
+        trim = None if keep_bytes is None else Trim(folder, log, keep_bytes, clock)
+        has_disk = partial(_has_free, folder, free_bytes_min) if free_bytes_min else None
+        return cls(log, clock, bytes_max=bytes_max, has_disk=has_disk, trim=trim)
 
     async def append(self, records: Sequence[NewRecord], timeout_s: float) -> Sequence[Outcome]:
         call = _Call(records)
@@ -69,6 +95,10 @@ class LocalWriter:
 
     def last_kept_age_s(self) -> float | None:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
+
+    def wrong(self) -> str | None:
+        """None: what can be wrong with the file is told upon opening it."""
+        return None
 
     async def close(self, timeout_s: float) -> None:
         self._closed = True
@@ -113,7 +143,7 @@ class LocalWriter:
 
     def _insert(self, connection: sqlite3.Connection, calls: Sequence[_Call]) -> Sequence[Outcome]:
         ends = dict(connection.execute("SELECT partition, end_offset FROM partitions").fetchall())
-        room = None if self._bytes_max is None else self._bytes_max - bytes_used(connection)
+        room = self._room(connection)
         outcomes: list[Outcome] = []
         rows: list[tuple[int, bytes]] = []
         for call in calls:
@@ -136,14 +166,33 @@ class LocalWriter:
             )
         return outcomes
 
+    def _room(self, connection: sqlite3.Connection) -> int | None:
+        """How many bytes more may be kept; None: there is no bound."""
+        if self._has_disk is not None and not self._has_disk():
+            return 0
+        return None if self._bytes_max is None else self._bytes_max - bytes_used(connection)
+
     def _answer(self, calls: Sequence[_Call], outcomes: Sequence[Outcome]) -> None:
         if Outcome.KEPT in outcomes:
             self._last_kept_s = self._clock.monotonic_s()
         for call, outcome in zip(calls, outcomes, strict=True):
             if not call.answer.done():
                 call.answer.set_result(outcome)
-        if self._queue and not self._closed:
+        if self._closed:
+            return
+        if self._trim is not None and self._trim.is_due():
+            self.log.submit(self._trim.step).add_done_callback(_trimmed)
+        if self._queue:
             self._commit_soon()
+
+
+def _has_free(folder: Path, bytes_min: int) -> bool:
+    return shutil.disk_usage(folder).free >= bytes_min
+
+
+def _trimmed(step: Future[None]) -> None:
+    if error := step.exception():
+        _log.warning("local_log_not_trimmed", extra=fields(error=str(error)))
 
 
 class _Call:
