@@ -3,11 +3,17 @@
 uvicorn waits for ever for a request's next byte. Here a silent connection has `idle_s` seconds, a request's
 headers `headers_s` from their first byte and its body `body_s` from the end of the headers; then the
 connection is answered 408 and closed. A request that comes in one piece, as nearly all do, sets no timer.
+
+Nor does it wait for ever for a client to take its answers: one that leaves them lie for `write_s`, also at
+the end of the connection, is cut off. And it queues whatever requests come in one packet, each with objects
+of its own; here no more than a few may wait, and a connection that sends more is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import ClassVar, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -15,7 +21,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from shared.problem import Problem, problem_response
 
 HEADER_BYTES_MAX = 16 * 1024
+PIPELINED_MAX = 16
+"""Requests of one connection that may wait for the answer to an earlier one. Hardly a client sends two."""
 
+_DROP_UNSENT = struct.pack("ii", 1, 0)
 _MALFORMED = Problem(400, "malformed_request", "the request is not HTTP/1.1")
 _LATE = Problem(408, "request_timeout", "the request did not come in time")
 _HEADERS_TOO_LARGE = Problem(
@@ -29,12 +38,17 @@ class _HeadersTooLarge(Exception):
     """Stops the parser that calls back."""
 
 
+class _TooManyPipelined(Exception):
+    """Stops the parser that calls back."""
+
+
 class DeadlineProtocol(HttpToolsProtocol):
     """One connection."""
 
     idle_s: ClassVar[float] = 5.0
     headers_s: ClassVar[float] = 5.0
     body_s: ClassVar[float] = 15.0
+    write_s: ClassVar[float] = 10.0
 
     _phase: Phase = "idle"
     _message = 0
@@ -45,6 +59,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     _are_headers_too_large = False
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: tuple[Phase, int] | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for the first request."""
@@ -54,6 +69,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._set_deadline(None)
+        self._clear_write_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -79,6 +95,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The end of the headers."""
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise _TooManyPipelined
         self._phase = "body"
         if self._first_chunk_bytes + self._header_bytes + self._chunk_bytes > HEADER_BYTES_MAX:
             self._measure_headers()
@@ -89,6 +107,27 @@ class DeadlineProtocol(HttpToolsProtocol):
         """The end of a request."""
         self._phase = "idle"
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The end of an answer, which may also be the end of the connection."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._set_write_deadline()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No other request came."""
+        self._close()
+
+    def pause_writing(self) -> None:
+        """The client takes its answers more slowly than they are made."""
+        super().pause_writing()
+        self._set_write_deadline()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what there was."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._clear_write_deadline()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser stopped at."""
@@ -128,7 +167,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._deadline_of = None
             self._set_deadline(phase)
         elif phase == "idle" or (phase == "body" and self.cycle.response_started):
-            self.transport.close()
+            self._close()
         else:
             self.refuse(_LATE)
 
@@ -142,4 +181,23 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.transport.write(
                 b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body)])
             )
+        self._close()
+
+    def _close(self) -> None:
+        """Close as soon as the client has taken what was written, or cut it off if it doesn't."""
         self.transport.close()
+        self._set_write_deadline()
+
+    def _set_write_deadline(self) -> None:
+        if self._write_deadline is None:
+            self._write_deadline = self.loop.call_later(self.write_s, self._abort)
+
+    def _abort(self) -> None:
+        """Cut the connection off. Without the option the kernel would go on holding what isn't taken."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
+        self.transport.abort()
+
+    def _clear_write_deadline(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None

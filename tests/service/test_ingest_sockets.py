@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +19,7 @@ import pytest
 from services.ingest.protocol import BoundedProtocol
 from shared.eventlog.choose import LOCAL_FOLDER
 from shared.eventlog.local.file import FILE_NAME
+from shared.receiving import PIPELINED_MAX
 from tests.support.eventually import eventually_async
 from tests.support.ingest import KEY, PATH, Ingest, event, kept_in_local_log, running_ingest
 
@@ -25,6 +29,20 @@ HEAD = (
 ).encode()
 REQUEST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
+_LONG_WAY = b"".join(b'{"%s":' % (b"%d" % n + b"n" * 190) for n in range(14))
+REFUSED_AT_LENGTH = (
+    b"["
+    + b",".join(
+        [
+            b'{"type":"t","channel":"web","identities":{"crm":"1"},"properties":%sNaN%s}'
+            % (_LONG_WAY, b"}" * 14)
+        ]
+        * 300
+    )
+    + b"]"
+)
+"""A request whose answer is as long as it is: the place of each refusal is a long one."""
+
 
 class Hasty(BoundedProtocol):
     """The protocol with deadlines that a test can wait for."""
@@ -32,6 +50,7 @@ class Hasty(BoundedProtocol):
     idle_s: ClassVar[float] = 0.4
     headers_s: ClassVar[float] = 0.4
     body_s: ClassVar[float] = 0.4
+    write_s: ClassVar[float] = 0.8
 
 
 @pytest.fixture
@@ -225,6 +244,43 @@ async def test_a_large_body_is_not_counted_as_the_next_requests_headers(dial: Di
     wire.send(REQUEST[90:])
 
     assert (await wire.answer()).split()[1] == b"202"
+
+
+async def test_requests_beyond_a_few_in_one_packet_are_not_queued(ingest: Ingest, dial: Dial) -> None:
+    """Nobody fills the memory with requests whose answers it never waits for."""
+    wire = await dial()
+    wire.send(REQUEST * 200)
+    answers = await wire.answers()
+
+    assert answers.count(b"HTTP/1.1 202") <= PIPELINED_MAX + 1, answers.count(b"HTTP/1.1 202")
+    assert len(await kept_in_local_log(ingest.data_dir)) <= PIPELINED_MAX + 1
+    assert (await ingest.post(event())).status_code == 202
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["open", "closing"])
+async def test_a_client_that_does_not_read_is_cut_off(ingest: Ingest, last: bytes) -> None:
+    """Answers that nobody takes are held for a while, not for ever; also those at the connection's end."""
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        deaf.connect(("127.0.0.1", ingest.port))
+        head = HEAD + b"Content-Length: %d\r\n" % len(REFUSED_AT_LENGTH)
+        requests = (head + b"\r\n" + REFUSED_AT_LENGTH) * 10 + head + last + b"\r\n" + REFUSED_AT_LENGTH
+        deaf.settimeout(8)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(_send, deaf, requests))
+            await eventually_async(partial(_is_gone, deaf))
+
+
+def _send(wire: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        wire.sendall(data)
+
+
+def _is_gone(wire: socket.socket) -> bool:
+    """Whether the other side has reset the connection; what it sent before still lies here."""
+    polled = select.poll()
+    polled.register(wire, 0)
+    return bool(polled.poll(0))
 
 
 async def test_hanging_up_in_the_middle_leaves_nothing_behind(ingest: Ingest, dial: Dial) -> None:
