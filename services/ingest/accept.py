@@ -7,25 +7,31 @@ refusal says where. What follows is the same for both.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
-from services.ingest import event as limits
-from services.ingest.event import Event
+from services.ingest.event import EVENT_BYTES_MAX, Event
 from services.ingest.frames import Framing, frames
-from services.ingest.refusals import Refusal, Refused, pointer
-from services.ingest.suspicion import may_nest_deep, suspicious
-from services.ingest.thorough import Malformed, read_event
+from services.ingest.thorough import read_event
 from shared import codec
+from shared.content import Malformed
 from shared.eventlog.port import NewRecord
+from shared.fitness import (
+    IDENTITIES_MAX,
+    are_objects,
+    check_id,
+    check_occurred_at,
+    check_sentiment,
+    check_type,
+    has_control,
+)
 from shared.ids import NewId
+from shared.refusals import Refusal, Refused, pointer
+from shared.suspicion import may_nest_deep, suspicious
 from shared.touchpoint import (
-    EMPTY_OBJECT,
     Touchpoint,
     identifies_person,
     is_identity_kind,
@@ -33,10 +39,7 @@ from shared.touchpoint import (
     strongest_first,
 )
 
-_OPENING_BRACE = ord("{")
 _EVENT = msgspec.json.Decoder(Event)
-_SNAKE_CASE = re.compile(r"[a-z][a-z0-9_]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(slots=True)
@@ -98,22 +101,18 @@ def accept(
 
 def _read_quickly(raw: bytes) -> Event | None:
     """The touchpoint of bytes that hold nothing suspicious, or None if they need a closer look."""
-    if len(raw) > limits.EVENT_BYTES_MAX or may_nest_deep(raw):
+    if len(raw) > EVENT_BYTES_MAX or may_nest_deep(raw):
         return None
     try:
         event = _EVENT.decode(raw)
     except msgspec.DecodeError:
         return None
-    for member in (event.properties, event.traits, event.context, event.consent):
-        if member is not EMPTY_OBJECT and memoryview(member)[0] != _OPENING_BRACE:
-            return None
-    return event
+    return event if are_objects(event.properties, event.traits, event.context, event.consent) else None
 
 
 def _touchpoint(event: Event, source: str, now: datetime, new_id: NewId) -> Touchpoint:
-    _check_type(event.type)
-    if event.sentiment is not None and not -1 <= event.sentiment <= 1:
-        raise Refused("sentiment_out_of_range", "/sentiment")
+    check_type(event.type)
+    check_sentiment(event.sentiment)
     touchpoint = Touchpoint(
         id=_checked_id(event.id),
         type=event.type,
@@ -135,36 +134,18 @@ def _touchpoint(event: Event, source: str, now: datetime, new_id: NewId) -> Touc
     return msgspec.structs.replace(touchpoint, id=id_)
 
 
-def _check_type(type_: str) -> None:
-    if len(type_) > limits.NAME_CHARACTERS_MAX:
-        raise Refused("name_too_long", "/type")
-    if not _is_snake_case(type_):
-        raise Refused("invalid_name", "/type")
-
-
-@lru_cache(maxsize=1_000)
-def _is_snake_case(name: str) -> bool:
-    return _SNAKE_CASE.fullmatch(name) is not None
-
-
 def _checked_id(id_: str | None) -> str:
     """The sender's id, or an empty text for one that is still to be made."""
     if id_ is None:
         return ""
-    if not id_:
-        raise Refused("invalid_id", "/id")
-    if len(id_) > limits.NAME_CHARACTERS_MAX:
-        raise Refused("name_too_long", "/id")
-    if _has_control(id_):
-        raise Refused("control_character", "/id")
+    check_id(id_)
     return id_
 
 
 def _occurred_at(given: datetime | None, now: datetime) -> datetime:
     if given is None:
         return now
-    if not limits.OCCURRED_AT_MIN <= given <= now + limits.OCCURRED_AT_AHEAD_MAX:
-        raise Refused("time_out_of_bounds", "/occurred_at")
+    check_occurred_at(given, now)
     return given if given.tzinfo is UTC else given.astimezone(UTC)
 
 
@@ -176,10 +157,8 @@ def _identities(given: dict[str, str | list[str] | None]) -> tuple[str, ...]:
         if isinstance(values, str):
             found.append(_identity(kind, values))
         elif values is not None:
-            found += [
-                _identity(kind, value, at) for at, value in enumerate(values[: limits.IDENTITIES_MAX + 1])
-            ]
-    if len(found) > limits.IDENTITIES_MAX:
+            found += [_identity(kind, value, at) for at, value in enumerate(values[: IDENTITIES_MAX + 1])]
+    if len(found) > IDENTITIES_MAX:
         raise Refused("too_many_identities", "/identities")
     return (found[0],) if len(found) == 1 else strongest_first(found)
 
@@ -189,13 +168,9 @@ def _identity(kind: str, value: str, *at: int) -> str:
         identity = normalise_identity(kind, value)
     except ValueError as error:
         raise Refused("invalid_identity", pointer("identities", kind, *at), f"an identity {error}") from None
-    if _has_control(identity):
+    if has_control(identity):
         raise Refused("control_character", pointer("identities", kind, *at))
     return identity
-
-
-def _has_control(text: str) -> bool:
-    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def _content_id(touchpoint: Touchpoint) -> str:

@@ -19,16 +19,16 @@ from services.ingest.head import Head
 from services.ingest.keycache import KeyCache
 from services.ingest.ledger import Ledger
 from services.ingest.limits import Held, InFlight, Jitter, Rates
-from services.ingest.refusals import Refusal, Refused
-from services.ingest.thorough import Malformed
 from services.ingest.visit import Answer, Reply
 from services.ingest.writer import GroupWriter
 from shared.clock import Clock
+from shared.content import Malformed
 from shared.eventlog.port import Outcome
 from shared.ids import NewId
 from shared.keys import KeyRecord
 from shared.metrics import Metrics
 from shared.problem import Problem, problem_response
+from shared.refusals import Refusal, Refused
 
 _JSON = b"content-type: application/json\r\naccess-control-allow-origin: *\r\n"
 _CALLERS_MAX = 10_000

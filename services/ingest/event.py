@@ -1,8 +1,8 @@
-"""A touchpoint as it stands in a request, in Rejse's own dialect, and the limits that it keeps."""
+"""A touchpoint as it stands in a request, in Rejse's own dialect, and the limits of a request."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, get_args
 
 import msgspec
@@ -16,14 +16,6 @@ INFLATED_BYTES_MAX = 4 * 1024 * 1024
 BRACKETS_MAX = 200_000
 """Bounds the time that a request takes: each may begin a value that has to be looked at. A request of 500
 usual touchpoints has a few thousand."""
-DEPTH_MAX = 16
-NAME_CHARACTERS_MAX = 200
-NUMBER_CHARACTERS_MAX = 400
-IDENTITIES_MAX = 50
-"""Bounds the record: every value is repeated with its kind there."""
-
-OCCURRED_AT_MIN = datetime(1990, 1, 1, tzinfo=UTC)
-OCCURRED_AT_AHEAD_MAX = timedelta(hours=24)
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):

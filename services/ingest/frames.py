@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from services.ingest.event import BRACKETS_MAX, EVENT_BYTES_MAX, EVENTS_MAX
-from services.ingest.refusals import Refused
-from services.ingest.thorough import Malformed, parse
+from shared.content import Malformed, parse
+from shared.refusals import Refused
 
 Framing = Literal["json", "ndjson"]
 

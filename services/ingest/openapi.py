@@ -8,12 +8,12 @@ from services.ingest.event import (
     EVENT_BYTES_MAX,
     EVENTS_MAX,
     INFLATED_BYTES_MAX,
-    NAME_CHARACTERS_MAX,
     OWNERS,
     WIRE_BYTES_MAX,
 )
-from services.ingest.refusals import CODES
+from shared.content import NAME_CHARACTERS_MAX
 from shared.problem import MEDIA_TYPE
+from shared.refusals import CODES
 from shared.touchpoint import CHANNELS
 
 DESCRIPTION = f"""

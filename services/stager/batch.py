@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from shared.codec import body_hash, decode
+from shared.content import Malformed
 from shared.errors import Permanent
-from shared.eventlog.port import Record
+from shared.eventlog.port import RECORD_BYTES_MAX, Record
+from shared.fitness import check_record
+from shared.refusals import Refused
 from shared.store.ids import touchpoint_uid
-from shared.touchpoint import Touchpoint, identifies_person
+from shared.suspicion import suspicious
+from shared.touchpoint import Touchpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,15 @@ class Batch:
 
 
 def read_batch(records: Sequence[Record]) -> Batch:
-    """Decode records; one that is no touchpoint becomes a dead letter."""
+    """Decode records; one that is no touchpoint, or none that ingest takes, becomes a dead letter."""
+    clean = not suspicious(b"\n".join(record.value for record in records if _is_small(record.value)))
     incoming: list[Incoming] = []
     dead: list[DeadLetter] = []
     last: dict[int, Record] = {}
     for record in records:
         last[record.partition] = record
         try:
-            incoming.append(_read(record.value))
+            incoming.append(_read(record.value, clean))
         except Permanent as error:
             dead.append(DeadLetter(record, str(error)))
     return Batch(records, incoming, dead, _advances(last))
@@ -70,13 +75,23 @@ def dead_batch(record: Record, reason: str) -> Batch:
     return Batch([record], [], [DeadLetter(record, reason)], _advances({record.partition: record}))
 
 
-def _read(value: bytes) -> Incoming:
+def _is_small(value: bytes) -> bool:
+    return len(value) <= RECORD_BYTES_MAX
+
+
+def _read(value: bytes, clean: bool) -> Incoming:
+    if not _is_small(value):
+        raise Permanent(f"the record is larger than {RECORD_BYTES_MAX} bytes")
     touchpoint = decode(value)
-    if not any(identifies_person(identity) for identity in touchpoint.identities):
-        raise Permanent("the record has no identity that says who")
-    return Incoming(
-        touchpoint_uid(touchpoint.source, touchpoint.id), body_hash(touchpoint), touchpoint, value
-    )
+    try:
+        check_record(touchpoint, value, clean=clean)
+    except Malformed:
+        raise Permanent("the record is not JSON in UTF-8") from None
+    except Refused as refused:
+        # Without its place: the names on the way there are the sender's, and this goes into the log file.
+        raise Permanent(f"the record is not fit to be kept: {refused.code}") from None
+    uid = touchpoint_uid(touchpoint.source, touchpoint.id)
+    return Incoming(uid, body_hash(touchpoint), touchpoint, value)
 
 
 def _advances(last: dict[int, Record]) -> list[Advance]:

@@ -17,7 +17,6 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest.accept import accept
 from services.ingest.event import Event
-from services.ingest.suspicion import suspicious
 from services.stager.assign import Held, carry_on
 from services.stager.batch import read_batch
 from shared.clock import SystemClock
@@ -27,6 +26,7 @@ from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, Touch
 from shared.store.ids import touchpoint_uid
+from shared.suspicion import suspicious
 from shared.touchpoint import Touchpoint
 from tests.bench.events import SOURCE, batches, touchpoints, wire_events
 from tests.bench.processes import PARTITIONS

@@ -13,12 +13,12 @@ import pytest
 
 from services.ingest.accept import accept
 from services.ingest.metrics import CATALOGUE
-from services.ingest.refusals import CODES
 from shared.clock import SystemClock
 from shared.eventlog.choose import LOCAL_FOLDER
 from shared.eventlog.local.file import LocalLog
 from shared.eventlog.local.progress import write_progress
 from shared.ids import uuid7
+from shared.refusals import CODES
 from tests.support.eventually import eventually_async
 from tests.support.ingest import (
     KEY,

@@ -38,12 +38,13 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 def touchpoint(
     id_: str, *identities: str, day: float = 0, type_: str = "order_completed", body: bytes = b"{}"
 ) -> Touchpoint:
+    occurred_at = EPOCH + timedelta(days=day)
     return Touchpoint(
         id=id_,
         type=type_,
         channel="store",
-        occurred_at=EPOCH + timedelta(days=day),
-        received_at=NOW,
+        occurred_at=occurred_at,
+        received_at=max(NOW, occurred_at),
         source="till",
         identities=identities or ("user_id:1",),
         properties=msgspec.Raw(body),
@@ -191,8 +192,11 @@ async def test_records_that_are_no_touchpoints_are_set_aside_with_their_bytes(wo
 async def test_what_the_store_refuses_leaves_nothing_behind(world: World) -> None:
     """A record that PostgreSQL can't hold fails its whole batch, offsets included."""
     writer = await world.writer()
+    batch = read_batch(writer.records([encode(touchpoint("a")), encode(touchpoint("b", "user_id:2"))]))
+    unseen = msgspec.structs.replace(batch.incoming[1].touchpoint, identities=("user_id:\0",))
+    incoming = [batch.incoming[0], dataclasses.replace(batch.incoming[1], touchpoint=unseen)]
     with pytest.raises(Permanent):
-        await writer.commit(touchpoint("a"), touchpoint("b", "user_id:\0"))
+        await writer.store.commit(dataclasses.replace(batch, incoming=incoming), {0: writer.stands}, NOW)
 
     assert await world.count("touchpoints") == 0
     assert (await writer.commit(touchpoint("a"))).stored == 1

@@ -12,9 +12,9 @@ import pytest
 
 from services.ingest.accept import Accepted, accept
 from services.ingest.frames import TooMuch, framing
-from services.ingest.refusals import CODES
-from services.ingest.thorough import Malformed
 from shared import codec
+from shared.content import Malformed
+from shared.refusals import CODES
 from shared.touchpoint import CHANNELS, Touchpoint
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

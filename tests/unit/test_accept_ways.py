@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from services.ingest.accept import Accepted, accept
 from services.ingest.frames import Framing, TooMuch
-from services.ingest.thorough import Malformed
 from shared import codec
+from shared.content import Malformed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

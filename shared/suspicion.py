@@ -1,4 +1,4 @@
-"""What `msgspec.Raw` does not look at, found by a few searches over the bytes.
+"""What `msgspec.Raw` does not look at, found by a few searches over the bytes of one touchpoint or many.
 
 Raw members pass through unread, which is what makes accepting cheap; the price is that their text,
 numbers, names and nesting are unchecked. Everything that could be wrong with them leaves a trace that a
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from services.ingest.event import DEPTH_MAX, NAME_CHARACTERS_MAX
+from shared.content import DEPTH_MAX, NAME_CHARACTERS_MAX
 
 _BAD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LONG_NAME = re.compile(rb'"[^"]{%d,}"\s*:' % (NAME_CHARACTERS_MAX + 1))
