@@ -29,21 +29,27 @@ class InFlight:
         """How many there are now."""
         return self._bytes
 
-    def hold(self, count: int) -> Held:
-        """Room for a request's bytes until it is released.
+    def hold(self, announced: int) -> Held:
+        """What a request holds until it is released: nothing yet.
+
+        There must be room for the bytes that it announces, but only what comes is held: who announces much
+        and sends it slowly, or never, would shut the others out.
 
         Raises:
-            Problem: 503, no room is left.
+            Problem: 503, there is no room.
         """
-        self._take(count)
-        return Held(self, count)
+        self._check_room(announced)
+        return Held(self)
 
     def _take(self, count: int) -> None:
+        self._check_room(count)
+        self._bytes += count
+
+    def _check_room(self, count: int) -> None:
         if self._bytes + count > self._bytes_max:
             raise Problem(
                 503, "overloaded", "too many bytes are being handled", retry_after_s=self._jitter_s()
             )
-        self._bytes += count
 
     def _give(self, count: int) -> None:
         self._bytes -= count
@@ -54,9 +60,9 @@ class Held:
 
     __slots__ = ("_count", "_in_flight")
 
-    def __init__(self, in_flight: InFlight, count: int) -> None:
+    def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
-        self._count = count
+        self._count = 0
 
     def at_least(self, count: int) -> None:
         """Hold so many bytes in all, if it is not so many already.

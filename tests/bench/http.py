@@ -21,7 +21,8 @@ class BadAnswer(Exception):
 class Connection(asyncio.Protocol):
     """One kept-alive HTTP/1.1 connection with at most one request under way.
 
-    `due_s` is for the user: when the request under way should have been sent.
+    `due_s` is for the user: when the request under way should have been sent. `head` is the last answer's
+    status line and headers.
     """
 
     def __init__(self, answered: Answered, lost: Callable[[BadAnswer], None]) -> None:
@@ -30,6 +31,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self.due_s = 0.0
+        self.head = b""
 
     def send(self, request: bytes) -> None:
         """Send a whole request."""
@@ -66,7 +68,7 @@ class Connection(asyncio.Protocol):
         if len(data) < begin + int(length[1]):
             self._received = data
             return
-        self._received = b""
+        self._received, self.head = b"", data[:head]
         self._answered(self, int(data[9:12]), data[begin:])
 
 

@@ -304,6 +304,15 @@ async def test_a_body_is_asked_for_only_when_it_is_wanted(dial: Dial) -> None:
     assert (await wire.answer()).split()[1] == b"401"
 
 
+async def test_announced_bytes_that_do_not_come_shut_nobody_out(ingest: Ingest, dial: Dial) -> None:
+    """Seventy bodies of a mebibyte, announced and not sent, are more than may be in flight."""
+    for _ in range(70):
+        (await dial()).send(HEAD + b"Content-Length: 1048576\r\n\r\n{")
+    await eventually_async(ingest.metrics, until=lambda found: found["rejse_ingest_in_flight_bytes"] == 70)
+
+    assert (await ingest.post(event())).status_code == 202
+
+
 async def test_slow_connections_do_not_slow_the_others(ingest: Ingest, dial: Dial) -> None:
     """With 200 of them open, real requests are answered, each well within a second."""
     wires = [await dial() for _ in range(200)]
