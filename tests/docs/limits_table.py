@@ -38,18 +38,16 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("touchpoints of a request", "services.ingest.event:EVENTS_MAX", "413"),
     Limit("brackets of a request", "services.ingest.event:BRACKETS_MAX", "413"),
     Limit("a touchpoint", "services.ingest.event:EVENT_BYTES_MAX", "that one is refused"),
-    Limit("nesting", "services.ingest.event:DEPTH_MAX", "that touchpoint is refused"),
+    Limit("nesting", "shared.content:DEPTH_MAX", "that touchpoint is refused"),
     Limit(
         "characters of a name or id",
-        "services.ingest.event:NAME_CHARACTERS_MAX",
+        "shared.content:NAME_CHARACTERS_MAX",
         "that touchpoint is refused",
     ),
-    Limit(
-        "characters of a number", "services.ingest.event:NUMBER_CHARACTERS_MAX", "that touchpoint is refused"
-    ),
-    Limit("identities of a touchpoint", "services.ingest.event:IDENTITIES_MAX", "that touchpoint is refused"),
+    Limit("characters of a number", "shared.content:NUMBER_CHARACTERS_MAX", "that touchpoint is refused"),
+    Limit("identities of a touchpoint", "shared.fitness:IDENTITIES_MAX", "that touchpoint is refused"),
     Limit("an identity", "shared.touchpoint:IDENTITY_VALUE_BYTES_MAX", "that touchpoint is refused"),
-    Limit("a time ahead of now", "services.ingest.event:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
+    Limit("a time ahead of now", "shared.fitness:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
     Limit("a request's wait for its turn to be kept", "services.ingest.writer:AGE_S_MAX", "503, not kept"),
     Limit("an append to the log", "ack_timeout_s", "Kafka: to the spool instead. Local log: 503"),
     Limit(
@@ -163,6 +161,8 @@ EVERYWHERE: tuple[Limit, ...] = (
     Limit("time for a request's headers", "shared.receiving:DeadlineProtocol.headers_s", "408, closed"),
     Limit("time for a request's body", "shared.receiving:DeadlineProtocol.body_s", "408, closed"),
     Limit("a request's headers", "shared.receiving:HEADER_BYTES_MAX", "431, closed"),
+    Limit("an answer that the client doesn't take", "shared.receiving:DeadlineProtocol.write_s", "cut off"),
+    Limit("requests sent before an earlier answer", "shared.receiving:PIPELINED_MAX", "closed"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
     Limit("a count in a journey's rule", "shared.journey.definition:COUNT_MAX", "the definition is refused"),
     Limit(

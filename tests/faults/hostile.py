@@ -12,7 +12,7 @@ import httpx
 
 from shared.codec import decode
 from shared.eventlog.port import TOPIC
-from shared.ids import touchpoint_uid
+from shared.store.ids import touchpoint_uid
 from tests.bench import topics
 from tests.bench.processes import PARTITIONS, apart
 from tests.bench.rig import kafka, postgres
