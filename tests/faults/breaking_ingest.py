@@ -10,10 +10,11 @@ from functools import partial
 import httpx
 
 from tests.faults.memory import memory_control, starved
-from tests.faults.rig import Rig
+from tests.faults.rig import READY_S, STAGERS, Rig
 from tests.faults.scene import Fault, Scene
 
 _DAY_S = 86_400
+_WITH_CLOCKS = ("ingest", STAGERS[0])
 _DRAIN_S = 12.0
 _OVER_RATE_REQUESTS = 60
 
@@ -99,9 +100,22 @@ def _out_of_memory(scene: Scene) -> None:
 
 
 def _clock_jumps(offset_s: int, scene: Scene) -> None:
-    scene.rig.preloads.set_clock(offset_s)
-    scene.lasts(4)
-    scene.rig.preloads.set_clock(0)
+    """Of ingest and of one stager, while they are at work, there and back."""
+    rig = scene.rig
+    jumping = rig.preloads.env_of_jumping_clock()
+    for part in _WITH_CLOCKS:
+        rig.service(part).terminate(_DRAIN_S)
+        rig.launch(part, **jumping)
+    for part in _WITH_CLOCKS:
+        rig.service(part).await_ready(READY_S)
+    for offset in (offset_s, 0):
+        rig.preloads.set_clock(offset)
+        scene.lasts(3)
+    for part in _WITH_CLOCKS:
+        rig.service(part).terminate(_DRAIN_S)
+        rig.launch(part)
+    for part in _WITH_CLOCKS:
+        rig.service(part).await_ready(READY_S)
 
 
 def _over_its_rate(scene: Scene) -> None:
@@ -165,8 +179,8 @@ FAULTS = (
     Fault("the spool reaches its bound", 3, ("broker", "ingest"), _spool_full),
     Fault("the spool's disk is full", 8, ("broker", "ingest"), _spool_disk_full),
     Fault("the spool's disk fails to sync", 8, ("broker", "ingest"), _sync_fails),
-    Fault("a day forward", 12, ("clock",), partial(_clock_jumps, _DAY_S), _lacks_clock),
-    Fault("a day back", 12, ("clock",), partial(_clock_jumps, -_DAY_S), _lacks_clock),
+    Fault("a day forward", 12, _WITH_CLOCKS, partial(_clock_jumps, _DAY_S), _lacks_clock),
+    Fault("a day back", 12, _WITH_CLOCKS, partial(_clock_jumps, -_DAY_S), _lacks_clock),
     Fault("a sender over its rate", 10, ("ingest",), _over_its_rate),
     Fault("ingest drains at SIGTERM", 19, ("ingest",), _drained),
     Fault("ingest out of memory", 30, ("ingest",), _out_of_memory, _lacks_memory),

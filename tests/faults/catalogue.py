@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.faults import breaking_broker, breaking_ingest, breaking_stager, breaking_store
 from tests.faults.breaking_everything import POWER_CUTS
@@ -15,6 +15,14 @@ FAULTS: tuple[Fault, ...] = (
     *breaking_stager.FAULTS,
     *breaking_store.FAULTS,
 )
+BY_THE_LOAD: Mapping[int, str] = {
+    10: "events sent again, at the same time, under one id with another body",
+    11: "events late, out of order, at equal instants, at impossible ones",
+    26: "customers shared by partitions, whose batches meet",
+}
+"""Rows that need no fault: the load does this all the time."""
+BY_THE_END: Mapping[int, str] = {28: "the log made anew"}
+"""Rows that a campaign ends with."""
 MAY_BE_MISSING = frozenset[str]()
 """Faults that a run may leave out where a machine lacks what they need. Naming one here is a decision."""
 

@@ -8,6 +8,7 @@ model is a disk that lies about its own cache.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 from tests.support.child import RigError
 
 _OUTER_BYTES = 24 << 30
+_NEW_MOUNTS = 0x0002_0000
+"""CLONE_NEWNS of unshare(2)."""
 
 
 class PowerGrid:
@@ -27,6 +30,7 @@ class PowerGrid:
         self._disks: list[Disk] = []
 
     def __enter__(self) -> PowerGrid:
+        _leave_the_mounts_of_others()
         self.folder.mkdir()
         _allocate(self._image, _OUTER_BYTES)
         run("mkfs.xfs", "-q", "-m", "reflink=1", self._image)
@@ -38,6 +42,26 @@ class PowerGrid:
             disk.unmount()
         run("umount", self.folder)
         self._image.unlink()
+
+    def prove_itself(self) -> None:
+        """Cut the power of a disk and see what is left.
+
+        Raises:
+            RigError: something synced is gone, or something that wasn't is there.
+        """
+        disk = self.disk(self.folder.with_name("proof"), 64 << 20)
+        synced, unsynced = disk.mount_point / "synced", disk.mount_point / "unsynced"
+        with synced.open("wb") as file:
+            file.write(b"synced")
+            file.flush()
+            os.fsync(file.fileno())
+        unsynced.write_bytes(b"unsynced")
+        with synced.open("ab") as file:
+            file.write(b" and more")
+        disk.freeze_frame()
+        disk.come_back()
+        if synced.read_bytes() != b"synced" or unsynced.exists():
+            raise RigError("a power cut on this machine is none: it keeps what was never synced")
 
     def disk(self, mount_point: Path, size_bytes: int) -> Disk:
         """A new, empty disk, mounted there; unmounted at the end."""
@@ -125,6 +149,19 @@ def run(program: str, *arguments: str | Path) -> str:
     except subprocess.CalledProcessError as error:
         raise RigError(f"{program} failed: {error.stderr.strip()}") from error
     return done.stdout
+
+
+def _leave_the_mounts_of_others() -> None:
+    """What is mounted from now on is seen by this thread and what it starts alone, and goes with the last of
+    them, however they end.
+
+    Raises:
+        RigError: the kernel refuses it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_MOUNTS):
+        raise RigError(f"no mounts of one's own here: {os.strerror(ctypes.get_errno())}")
+    run("mount", "--make-rprivate", "/")
 
 
 def _env() -> dict[str, str]:

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from tests.faults import breaking_everything as everything
+from tests.faults.catalogue import BY_THE_END, BY_THE_LOAD
 from tests.faults.judge import Verdict, archive_log
 from tests.faults.ledger import Account, Ledger, Tail
 from tests.faults.places import Places
@@ -131,7 +132,7 @@ class Play:
         self._drain()
         if self._broken:
             return
-        self._note(28, "the log made anew")
+        self._note(28, BY_THE_END[28])
         archive_log(self._places)
         everything.make_log_anew(self._rig)
         book = Ledger(self._places.ledger_path)
@@ -199,6 +200,7 @@ class Play:
         yield f"seed {self._seed}; {time.monotonic() - self._began_s:.0f} s"
         for (row, name), count in sorted(self._done.items()):
             yield f"row {row}: {name} × {count}"
+        yield from (f"row {row}: {what}, all the time" for row, what in BY_THE_LOAD.items())
         yield "seen: " + ", ".join(f"{what} × {count}" for what, count in sorted(seen.items()))
         yield "answers: " + ", ".join(f"{what} × {n}" for what, n in self._account.statuses.most_common())
         yield "I12 is not applicable: there is no outbox yet"

@@ -41,24 +41,27 @@ class Preloads:
         made.set_clock(0)
         return made
 
-    def env(self, *, clock: bool) -> dict[str, str]:
-        """The environment of a process whose disk can fail and, if there is libfaketime, whose clock can
-        jump."""
-        libraries = [self.failing_sync]
-        env = {"FAIL_SYNC_FILE": str(self.fail_file), "FAIL_SYNC_TALLY": str(self.tally_file)}
-        if clock and self.faketime is not None:
-            libraries.append(self.faketime)
-            env |= {
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock_file),
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_NO_CACHE": "0",
-                "FAKETIME_DONT_RESET": "1",
-            }
-        return {**env, "LD_PRELOAD": ":".join(map(str, libraries))}
+    def env(self) -> dict[str, str]:
+        """The environment of a process whose disk can fail."""
+        return {
+            "FAIL_SYNC_FILE": str(self.fail_file),
+            "FAIL_SYNC_TALLY": str(self.tally_file),
+            "LD_PRELOAD": str(self.failing_sync),
+        }
+
+    def env_of_jumping_clock(self) -> dict[str, str]:
+        """The same, and its clock can jump; this makes it slow, so it is only for who needs it."""
+        return {
+            **self.env(),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock_file),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+            "FAKETIME_CACHE_DURATION": "1",
+            "LD_PRELOAD": f"{self.failing_sync}:{self.faketime}",
+        }
 
     def set_clock(self, offset_s: int) -> None:
-        """Let the wall clock of all processes differ from the machine's by so many seconds, within one
+        """Let the wall clock of those processes differ from the machine's by so many seconds, within one
         second; their monotonic clocks go on."""
         new = self.clock_file.with_suffix(".new")
         new.write_text(f"{offset_s:+d}\n")

@@ -13,6 +13,8 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 _CHUNK_BYTES = 64 * 1024
 _SLICE_BYTES = 7
+_ARRIVES_S = 0.05
+_CLOSE_TURNS, _CLOSE_TURN_S = 100, 0.02
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends a reset."""
 
@@ -50,17 +52,18 @@ class Proxy:
         self._target = target
         self._mood = _FAIR
         self._open: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening = threading.Event()
+        self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"proxy-{port}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+        assert self._listening.wait(5), "the proxy can't listen"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._within(self._closing.set)
         self._thread.join(5)
 
     def set(self, mood: Mood = _FAIR) -> None:
@@ -77,17 +80,26 @@ class Proxy:
             _reset(writer)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._listening.set()
+        await self._closing.wait()
+        server.close()
+        for _ in range(_CLOSE_TURNS):
+            if not self._open:
+                break
+            self._reset_all()
+            await asyncio.sleep(_CLOSE_TURN_S)
 
     def _within(self, call: Callable[[], T]) -> T:
         async def do() -> T:
             return call()
 
+        assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(do(), self._loop).result(5)
-
-    async def _listen(self) -> None:
-        await asyncio.start_server(self._connected, "127.0.0.1", self.port)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -102,8 +114,9 @@ class Proxy:
         self._open |= both
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(reader, there, request=True))
-                tasks.create_task(self._pump(there_reader, writer, request=False))
+                answerless = asyncio.Event()
+                tasks.create_task(self._pump(reader, there, answerless, request=True))
+                tasks.create_task(self._pump(there_reader, writer, answerless, request=False))
         except* (OSError, EOFError):
             for one in both:
                 _reset(one)
@@ -112,26 +125,30 @@ class Proxy:
             for one in both:
                 one.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bool) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answerless: asyncio.Event,
+        request: bool,
+    ) -> None:
         while chunk := await reader.read(_CHUNK_BYTES):
-            await self._pass_on(chunk, writer, request)
+            mood = self._mood
+            if mood.delay_s:
+                await asyncio.sleep(mood.delay_s)
+            if mood.hole or (answerless.is_set() and not request):
+                continue
+            if mood.half_frame and not request:
+                await _write(writer, chunk[: len(chunk) // 2])
+                self._strike()
+            if mood.cut_after and request and mood.cut_after in chunk:
+                answerless.set()
+                await _write(writer, chunk)
+                # Its server shall have it before the connection goes.
+                await asyncio.sleep(_ARRIVES_S)
+                self._strike()
+            await _write(writer, chunk, _SLICE_BYTES if mood.sliced else len(chunk))
         writer.write_eof()
-
-    async def _pass_on(self, chunk: bytes, writer: asyncio.StreamWriter, request: bool) -> None:
-        mood = self._mood
-        if mood.delay_s:
-            await asyncio.sleep(mood.delay_s)
-        if mood.hole:
-            return
-        if mood.half_frame and not request:
-            writer.write(chunk[: len(chunk) // 2])
-            await writer.drain()
-            self._strike()
-        await _write(writer, chunk, _SLICE_BYTES if mood.sliced else len(chunk))
-        if request and mood.cut_after and mood.cut_after in chunk:
-            # Its server shall have it before the connection goes.
-            await asyncio.sleep(0.05)
-            self._strike()
 
     def _strike(self) -> None:
         self._mood = _FAIR
@@ -139,7 +156,7 @@ class Proxy:
         raise ConnectionResetError("by the proxy")
 
 
-async def _write(writer: asyncio.StreamWriter, chunk: bytes, step: int) -> None:
+async def _write(writer: asyncio.StreamWriter, chunk: bytes, step: int = _CHUNK_BYTES) -> None:
     for begin in range(0, len(chunk), step):
         writer.write(chunk[begin : begin + step])
         await writer.drain()

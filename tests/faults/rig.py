@@ -31,8 +31,8 @@ from tests.support.process import RejseProcess
 
 ROOT = Path(__file__).parents[2]
 STAGERS = ("stager-a", "stager-b", "stager-c")
-PARTS = ("api", "broker", "clock", "guest", "ingest", "postgres", *STAGERS)
-"""What a fault can hold. `guest` is a stager that comes and goes, `clock` the wall clock of all services."""
+PARTS = ("api", "broker", "guest", "ingest", "postgres", *STAGERS)
+"""What a fault can hold. `guest` is a stager that comes and goes."""
 PARTITIONS = 6
 SPOOL_BYTES_MAX = 6 << 20
 RATE_EVENTS_S = 5_000
@@ -191,7 +191,7 @@ class Rig:
             "REJSE_KAFKA_BOOTSTRAP": self.broker.bootstrap,
             "REJSE_JOURNEYS_DIR": str(self.home / "journeys"),
             f"REJSE_{part.partition('-')[0].upper()}_PORT": str(port),
-            **self.preloads.env(clock=part != "api"),
+            **self.preloads.env(),
         }
 
     def database_url(self, port: int | None = None) -> str:
@@ -256,6 +256,7 @@ class Rig:
 
     def _make_disks(self) -> None:
         grid = self._exits.enter_context(PowerGrid(self.home))
+        grid.prove_itself()
         for name, size_bytes in _DISK_BYTES.items():
             self.disks[name] = grid.disk(self.home / name, size_bytes)
 
