@@ -68,14 +68,19 @@ def _spool_full(scene: Scene) -> None:
 
 
 def _spool_disk_full(scene: Scene) -> None:
+    """What the spool has taken of the disk before it goes on using; then it is full, too."""
     rig = scene.rig
     rig.disks["spool"].fill()
     rig.broker.kill()
-    scene.wait_for(lambda: "fails" in scene.checks("ingest")["durable"])
+    scene.wait_for(lambda: _refuses(scene.checks("ingest")["durable"]))
     scene.lasts(1)
     rig.disks["spool"].empty()
     rig.broker.start()
     _await_drained(scene)
+
+
+def _refuses(state: str) -> bool:
+    return "fails" in state or "full" in state
 
 
 def _sync_fails(scene: Scene) -> None:

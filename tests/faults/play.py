@@ -129,6 +129,8 @@ class Play:
 
     def replace_log(self) -> None:
         """Once everything is staged, delete the log; what the stagers must do is halt."""
+        if self._broken:
+            self._watched(self._rig.heal, "healing what broke")
         self._drain()
         if self._broken:
             return

@@ -215,6 +215,23 @@ class Rig:
         if not self.postgres.running:
             self.postgres.start()
 
+    def heal(self) -> None:
+        """Undo whatever a fault that failed may have left behind."""
+        for disk in self.disks.values():
+            disk.empty()
+        self.preloads.fail_syncs(False)
+        self.preloads.set_clock(0)
+        for proxy in (self._broker_proxy, self._postgres_proxy):
+            proxy.set()
+        parts: list[Broker | Postgres | RejseProcess] = [self.broker, self.postgres, *self._services.values()]
+        for part in parts:
+            if part.running:
+                part.resume()
+        self.heal_servers()
+        for name, process in self._services.items():
+            if not process.running:
+                self.launch(name)
+
     def freeze_frame(self) -> None:
         """Let everything stand still, and copy what a power cut would leave."""
         parts: list[Broker | Postgres | RejseProcess] = [self.broker, self.postgres, *self._services.values()]

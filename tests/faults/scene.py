@@ -31,8 +31,9 @@ class Scene:
         self.rig.dead.wait(full_s if self.full and full_s is not None else seconds)
 
     def wait_for(self, what: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
-        """Wait until something holds; an answer that doesn't come means not yet."""
-        eventually(what, timeout_s, tolerate=(httpx.HTTPError, OSError))
+        """Wait until something holds, or the campaign is over because something broke. An answer that
+        doesn't come means not yet."""
+        eventually(lambda: self.rig.diary.broken or what(), timeout_s, tolerate=(httpx.HTTPError, OSError))
 
     def metric(self, part: str, name: str) -> float:
         """The sum of a service's samples of a metric."""
