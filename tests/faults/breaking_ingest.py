@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import httpx
 
 from tests.faults.memory import memory_control, starved
-from tests.faults.rig import READY_S, STAGERS, Rig
+from tests.faults.rig import BURST_SOURCE, READY_S, STAGERS, Rig
 from tests.faults.scene import Fault, Scene
 
 _DAY_S = 86_400
 _WITH_CLOCKS = ("ingest", STAGERS[0])
 _DRAIN_S = 12.0
 _OVER_RATE_REQUESTS = 60
+_LARGE_AT_ONCE = 12
 
 
 def _killed_at(point: str, scene: Scene) -> None:
@@ -98,10 +101,25 @@ def _sync_fails(scene: Scene) -> None:
 
 
 def _out_of_memory(scene: Scene) -> None:
+    """It has hardly any room for more, and a sender sends large bodies at once."""
     process = scene.rig.service("ingest")
-    with starved(process.pid):
-        scene.wait_for(lambda: process.exit_code == -signal.SIGKILL)
+    with starved(process.pid), ThreadPoolExecutor(_LARGE_AT_ONCE) as senders:
+        while process.running and not scene.rig.diary.broken:
+            list(senders.map(lambda _: _send_large(scene), range(_LARGE_AT_ONCE)))
+    assert process.exit_code == -signal.SIGKILL, f"ingest ended with {process.exit_code}"
     scene.rig.start("ingest")
+
+
+def _send_large(scene: Scene) -> None:
+    body = b'[{"type":"' + b"x" * 1_000_000 + b'"}]'
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(
+            f"{scene.rig.url('ingest')}/v1/touchpoints", content=body, headers=_burst(scene), timeout=5
+        )
+
+
+def _burst(scene: Scene) -> dict[str, str]:
+    return {"authorization": f"Bearer {scene.rig.keys[BURST_SOURCE]}", "content-type": "application/json"}
 
 
 def _clock_jumps(offset_s: int, scene: Scene) -> None:
@@ -126,8 +144,7 @@ def _clock_jumps(offset_s: int, scene: Scene) -> None:
 def _over_its_rate(scene: Scene) -> None:
     """A sender of its own sends what costs much of its rate and obliges to nothing."""
     body = b"[" + b",".join([b"{}"] * 500) + b"]"
-    headers = {"authorization": f"Bearer {scene.rig.keys['burst']}", "content-type": "application/json"}
-    with httpx.Client(base_url=scene.rig.url("ingest"), headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=scene.rig.url("ingest"), headers=_burst(scene), timeout=10) as client:
         for _ in range(_OVER_RATE_REQUESTS):
             answer = client.post("/v1/touchpoints", content=body)
             if answer.status_code == 429:

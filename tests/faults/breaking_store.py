@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 from functools import partial
 
+import asyncpg
+
 from tests.faults.proxy import Mood
+from tests.faults.rig import STAGERS
 from tests.faults.scene import Fault, Scene
 from tests.support.child import RigError
 from tests.support.eventually import eventually
@@ -14,6 +19,15 @@ from tests.support.eventually import eventually
 _A_SESSION = """
 SELECT pid FROM pg_stat_activity WHERE application_name = 'rejse-stager' AND state <> 'idle' LIMIT 1
 """
+
+
+RIVAL = "of a rival"
+_AT_HAND = """
+SELECT DISTINCT customer_id AS id FROM journey_states
+WHERE updated_at > now() - interval '10 seconds' ORDER BY 1 DESC LIMIT 400
+"""
+_LOCK = f"SELECT id FROM customers WHERE id = $1 FOR UPDATE /* {RIVAL} */"
+_DEADLOCK = '"reason": "DeadlockDetectedError"'
 
 
 def _fast_restart(scene: Scene) -> None:
@@ -73,6 +87,35 @@ def _disk_full(seconds: float, scene: Scene) -> None:
     rig.heal_servers()
 
 
+def _rival(scene: Scene) -> None:
+    """A session that isn't ours locks customers in the reverse order, and is never the one to give way."""
+    rig = scene.rig
+    before = _told(scene)
+    deadline = scene.chance.uniform(0.1, 0.4)
+    scene.wait_for(
+        lambda: _told(scene) > before or asyncio.run(_lock_backwards(rig.database_url(), deadline))
+    )
+
+
+def _told(scene: Scene) -> int:
+    return sum(scene.rig.log_of(part).read_text().count(_DEADLOCK) for part in STAGERS)
+
+
+async def _lock_backwards(database_url: str, pause_s: float) -> bool:
+    """Lock the customers at hand; never says that it has done its work, which the victim tells."""
+    with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+        connection = await asyncpg.connect(database_url, timeout=5)
+        try:
+            await connection.execute("SET deadlock_timeout = '30s'; SET lock_timeout = '8s'")
+            async with connection.transaction():
+                for row in await connection.fetch(_AT_HAND):
+                    await connection.execute(_LOCK, row["id"])
+                    await asyncio.sleep(pause_s / 100)
+        finally:
+            connection.terminate()
+    return False
+
+
 FAULTS = (
     Fault("PostgreSQL restarted (fast)", 25, ("postgres",), _fast_restart),
     Fault("PostgreSQL restarted (immediate)", 25, ("postgres",), _immediate_restart),
@@ -81,6 +124,7 @@ FAULTS = (
     Fault("the reply to a COMMIT cut off", 25, ("postgres",), _commit_reply_cut),
     Fault("PostgreSQL's connections reset", 25, ("postgres",), _reset),
     Fault("PostgreSQL frozen", 25, ("postgres",), _frozen),
+    Fault("a rival locks customers in reverse order", 26, ("postgres",), _rival),
     Fault("PostgreSQL slow", 27, ("postgres",), _slow),
     Fault("PostgreSQL's disk full", 27, ("postgres",), partial(_disk_full, 5.0)),
 )

@@ -67,7 +67,8 @@ async def judge(places: Places) -> Verdict:
                 "0",
                 await differences(connection, journeys),
             ),
-            line("I5 offsets that fell, refusals without Retry-After", "0", account.broken),
+            line("I5 offsets or epochs that fell", "0", await _witness(connection)),
+            line("refusals to come back without Retry-After", "0", account.broken),
             *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
             await _api_line(places, connection),
             line("touchpoints set aside by a spool", "0", _set_aside(Path(places.spool))),
@@ -166,6 +167,11 @@ async def _timelines(connection: asyncpg.Connection[asyncpg.Record], obligations
 async def _stands(connection: asyncpg.Connection[asyncpg.Record]) -> dict[int, int]:
     rows = await connection.fetch("SELECT partition, next_offset FROM stager_offsets")
     return {row["partition"]: row["next_offset"] for row in rows}
+
+
+async def _witness(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+    rows = await connection.fetch("SELECT partition, what FROM oracle_witness")
+    return [f"partition {row['partition']} {row['what']}" for row in rows]
 
 
 async def _dead_letters(connection: asyncpg.Connection[asyncpg.Record]) -> Counter[str]:

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 
-import asyncpg
 import httpx
 import msgspec
 
@@ -19,8 +18,6 @@ _TIMEOUT_S = 15.0
 _PAUSE_S = 0.1
 _TRIES_MAX = 3
 """Every seventh request is given up after so many; the others are sent until they are taken."""
-_WATCH_EVERY_S = 0.3
-_STANDS = "SELECT log_id, topic, partition, next_offset, epoch FROM stager_offsets"
 
 
 class Load:
@@ -35,12 +32,10 @@ class Load:
         self._next_s = time.monotonic()
 
     async def run(self) -> None:
-        """Send; watch the offsets meanwhile."""
+        """Send."""
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch())
-            senders = [tasks.create_task(self._send()) for _ in range(_SENDERS)]
-            await asyncio.wait(senders)
-            watching.cancel()
+            for _ in range(_SENDERS):
+                tasks.create_task(self._send())
 
     async def _send(self) -> None:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
@@ -86,28 +81,3 @@ class Load:
         self._ledger.enter("answer", request.number, answer.status_code, refused)
         # A 422 is an answer too: every event of the request was refused.
         return answer.is_success or answer.status_code == 422
-
-    async def _watch(self) -> None:
-        """Offsets never fall and epochs only rise, but for an operator who says so by setting both."""
-        last: dict[tuple[str, str, int], tuple[int, int]] = {}
-        while True:
-            for row in await self._stands():
-                place, stands = tuple(row)[:3], (row["next_offset"], row["epoch"])
-                before = last.get(place, (0, 0))
-                operator = row["next_offset"] == 0 and row["epoch"] > before[1]
-                if not operator and (stands[0] < before[0] or stands[1] < before[1]):
-                    self._ledger.enter("broken", f"{place} went from {before} to {stands}")
-                last[place] = stands
-            await asyncio.sleep(_WATCH_EVERY_S)
-
-    async def _stands(self) -> list[asyncpg.Record]:
-        try:
-            connection = await asyncpg.connect(self._places.database_url, timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
-            return []
-        try:
-            return list(await connection.fetch(_STANDS, timeout=2))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return []
-        finally:
-            connection.terminate()

@@ -19,11 +19,13 @@ import httpx
 import msgspec
 
 from tests.faults import breaking_everything as everything
+from tests.faults.breaking_store import RIVAL
 from tests.faults.catalogue import BY_THE_END, BY_THE_LOAD
 from tests.faults.judge import Verdict, archive_log
 from tests.faults.ledger import Account, Ledger, Tail
 from tests.faults.places import Places
 from tests.faults.progress import behind
+from tests.faults.promises import line
 from tests.faults.report import Line, Report
 from tests.faults.rig import ROOT, STAGERS, Rig, environment, python
 from tests.faults.scene import ANY_STAGER, Fault, Scene
@@ -55,12 +57,13 @@ class Size:
 class Play:
     """A campaign on a rig. A promise that breaks on the way ends the legs, not the judgement."""
 
-    def __init__(self, rig: Rig, size: Size, seed: int, *, full: bool) -> None:
+    def __init__(self, rig: Rig, size: Size, seed: int, *, full: bool, drain_s: float = _DRAIN_S) -> None:
         self.chance = random.Random(seed)
         self._rig = rig
         self._size = size
         self._seed = seed
         self._full = full
+        self._drain_s = drain_s
         self._began_s = time.monotonic()
         self._places = self._write_places()
         self._traffic = Traffic(seed)
@@ -103,8 +106,8 @@ class Play:
                 load.send(signal.SIGTERM)
                 load.wait(60)
 
-    def leg(self, faults: Sequence[Fault], power_cut: Fault) -> None:
-        """Play these faults, several at once, and cut the power at the end."""
+    def leg(self, faults: Sequence[Fault], power_cut: Fault | None = None) -> None:
+        """Play these faults, several at once, and perhaps cut the power at the end."""
         if self._broken:
             return
         queue = deque(faults)
@@ -119,7 +122,8 @@ class Play:
         for hand in hands:
             hand.join()
         if not self._broken:
-            self._rig.await_ready()
+            self._watched(self._rig.await_ready, "all services ready after the faults")
+        if not self._broken and power_cut is not None:
             self._play(power_cut, random.Random(self.chance.getrandbits(32)), STAGERS[0])
 
     def go_on_to(self, acked: int) -> None:
@@ -190,6 +194,7 @@ class Play:
                 not self._broken,
             ),
             *verdict.lines,
+            line("deadlocks among our own batches", "0", range(self._rig.deadlocks(RIVAL))),
             *self._watch.lines(),
             *self._times(),
             *missing(seen),
@@ -274,7 +279,7 @@ class Play:
         self._watched(
             lambda: eventually(
                 lambda: behind(self._places),
-                _DRAIN_BROKEN_S if self._broken else _DRAIN_S,
+                _DRAIN_BROKEN_S if self._broken else self._drain_s,
                 until=lambda left: left == 0,
                 tolerate=(OSError, httpx.HTTPError),
             ),
