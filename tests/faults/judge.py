@@ -22,6 +22,7 @@ from tests.faults.places import Places
 from tests.faults.promises import Id, Kept, Obligations, line, of_the_log, of_the_timelines
 from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
+from tests.faults.witness import fallen
 from tests.support.audit import differences
 
 TOPIC = "touchpoints"
@@ -67,7 +68,7 @@ async def judge(places: Places) -> Verdict:
                 "0",
                 await differences(connection, journeys),
             ),
-            line("I5 offsets or epochs that fell", "0", await _witness(connection)),
+            line("I5 offsets or epochs that fell", "0", await fallen(connection)),
             line("refusals to come back without Retry-After", "0", account.broken),
             *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
             await _api_line(places, connection),
@@ -167,11 +168,6 @@ async def _timelines(connection: asyncpg.Connection[asyncpg.Record], obligations
 async def _stands(connection: asyncpg.Connection[asyncpg.Record]) -> dict[int, int]:
     rows = await connection.fetch("SELECT partition, next_offset FROM stager_offsets")
     return {row["partition"]: row["next_offset"] for row in rows}
-
-
-async def _witness(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    rows = await connection.fetch("SELECT partition, what FROM oracle_witness")
-    return [f"partition {row['partition']} {row['what']}" for row in rows]
 
 
 async def _dead_letters(connection: asyncpg.Connection[asyncpg.Record]) -> Counter[str]:

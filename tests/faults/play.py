@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ import msgspec
 from tests.faults import breaking_everything as everything
 from tests.faults.breaking_store import RIVAL
 from tests.faults.catalogue import BY_THE_END, BY_THE_LOAD
+from tests.faults.fresh import send_and_see
 from tests.faults.judge import Verdict, archive_log
 from tests.faults.ledger import Account, Ledger, Tail
 from tests.faults.places import Places
@@ -30,8 +30,9 @@ from tests.faults.report import Line, Report
 from tests.faults.rig import ROOT, STAGERS, Rig, environment, python
 from tests.faults.scene import ANY_STAGER, Fault, Scene
 from tests.faults.sightings import missing, seen_in_logs
-from tests.faults.traffic import Traffic, probe_event
+from tests.faults.traffic import Traffic
 from tests.faults.watch import Watch
+from tests.faults.witness import deadlocks
 from tests.support.child import Child
 from tests.support.eventually import eventually
 
@@ -39,6 +40,7 @@ _HANDS = 4
 """So many faults go on at once."""
 _DRAIN_S = 180.0
 _DRAIN_BROKEN_S = 20.0
+_PROBE = 1
 _FRESH_S = 10.0
 _JUDGE_S = 900.0
 _PROMISED_S = {"takeover from a stager frozen at stager.filed": 12.0}
@@ -71,7 +73,6 @@ class Play:
         self._account = Account()
         self._done: Counter[tuple[int, str]] = Counter()
         self._lines: list[Line] = []
-        self._probes = itertools.count(1)
         self._lock = threading.Lock()
         self._watch = Watch(rig)
 
@@ -160,7 +161,7 @@ class Play:
         self._rig.postgres.kill()
         self._rig.heal_servers()
         began_s = time.monotonic()
-        self._watched(self._probe, "a fresh event")
+        self._watched(lambda: send_and_see(self._places, _PROBE), "a fresh event")
         seconds = time.monotonic() - began_s
         self._lines.append(
             Line(
@@ -194,7 +195,11 @@ class Play:
                 not self._broken,
             ),
             *verdict.lines,
-            line("deadlocks among our own batches", "0", range(self._rig.deadlocks(RIVAL))),
+            line(
+                "deadlocks among our own batches",
+                "0",
+                range(deadlocks(self._rig.postgres.log_file.read_text(errors="replace"), RIVAL)),
+            ),
             *self._watch.lines(),
             *self._times(),
             *missing(seen),
@@ -286,31 +291,6 @@ class Play:
             "staging what was taken",
         )
         self._say(f"staged after {time.monotonic() - began_s:.1f} s")
-
-    def _probe(self) -> None:
-        """A fresh event must be taken and be seen."""
-        number = next(self._probes)
-        book = Ledger(self._places.ledger_path)
-        try:
-            book.enter("probe", number, "sent")
-            eventually(lambda: self._probe_taken(number, book), 60, tolerate=(httpx.HTTPError,))
-            eventually(lambda: self._probe_seen(number), 60, tolerate=(httpx.HTTPError,))
-        finally:
-            book.close()
-
-    def _probe_taken(self, number: int, book: Ledger) -> bool:
-        answer = httpx.post(
-            f"{self._places.ingest_url}/v1/touchpoints",
-            content=msgspec.json.encode([probe_event(number).json]),
-            headers=self._places.probe_headers,
-            timeout=10,
-        )
-        book.enter("probe", number, answer.status_code)
-        return answer.is_success
-
-    def _probe_seen(self, number: int) -> bool:
-        url = f"{self._places.api_url}/v1/customers/user_id:probe-{number}/timeline"
-        return httpx.get(url, headers=self._places.read_headers, timeout=5).status_code == 200
 
     def _judge(self) -> Verdict:
         done = subprocess.run(

@@ -11,18 +11,20 @@ import contextlib
 import shutil
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
+from tests.faults.diary import Diary
 from tests.faults.disks import Disk, PowerGrid
 from tests.faults.preload import Preloads
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import PROBE_SOURCE, SOURCES
+from tests.faults.witness import TRIGGER
 from tests.support.broker import Broker
-from tests.support.child import inherited_env
+from tests.support.child import RigError, inherited_env
 from tests.support.journeys import EVERYTHING
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
@@ -38,7 +40,6 @@ RATE_EVENTS_S = 5_000
 BURST_SOURCE = "burst"
 TOPIC = "touchpoints"
 READY_S = 90.0
-_DEADLOCK_TEXT = 2_000
 
 _SETTINGS = {
     "REJSE_KAFKA_PARTITIONS": str(PARTITIONS),
@@ -47,40 +48,7 @@ _SETTINGS = {
     "REJSE_RATE_EVENTS_S": str(RATE_EVENTS_S),
     "REJSE_DRAIN_TIMEOUT_S": "10",
 }
-_WITNESS = """
-CREATE TABLE oracle_witness (partition int, what text);
-CREATE FUNCTION oracle_witness() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF new.epoch < old.epoch OR (new.next_offset < old.next_offset AND
-        NOT (new.next_offset = 0 AND new.tail_crc IS NULL AND new.epoch > old.epoch)) THEN
-        INSERT INTO oracle_witness VALUES (new.partition, format('from %s in epoch %s to %s in epoch %s',
-            old.next_offset, old.epoch, new.next_offset, new.epoch));
-    END IF;
-    RETURN new;
-END $$;
-CREATE TRIGGER oracle_witness BEFORE UPDATE ON stager_offsets
-    FOR EACH ROW EXECUTE FUNCTION oracle_witness();
-"""
-"""Sees what no look from outside is quick enough for: an offset that falls (but for what the operator's
-handbook says), or an epoch that does."""
 _DISK_BYTES = {"kafka": 12 << 30, "pg": 12 << 30, "spool": 256 << 20}
-
-
-@dataclass
-class Diary:
-    """What was done, in order, and how often; and what was seen happen because of it."""
-
-    done: list[str] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)
-    broken: list[str] = field(default_factory=list)
-    longest_s: dict[str, float] = field(default_factory=dict)
-
-    def saw(self, what: str) -> None:
-        """Note that something happened that has to happen sometimes."""
-        self.seen[what] += 1
-
-    def took(self, what: str, seconds: float) -> None:
-        """Note how long something took, if it never took longer."""
-        self.longest_s[what] = max(seconds, self.longest_s.get(what, 0.0))
 
 
 class Rig:
@@ -182,15 +150,23 @@ class Rig:
         if part in self._services:
             self._services[part].close()
 
-    def deadlocks(self, but_with: str) -> int:
-        """How many deadlocks PostgreSQL has told of, leaving out those in which a statement has this text."""
-        text = self.postgres.log_file.read_text(errors="replace")
-        return sum(but_with not in one[:_DEADLOCK_TEXT] for one in text.split("deadlock detected")[1:])
-
     def await_ready(self) -> None:
-        """Wait until every service can do its work."""
+        """Wait until every service can do its work.
+
+        Raises:
+            RigError: one can't; with what it says of itself.
+        """
         for part in ("ingest", "api", *STAGERS):
-            self.service(part).await_ready(READY_S)
+            try:
+                self.service(part).await_ready(READY_S)
+            except RigError as error:
+                raise RigError(f"{part} says {self._checks(part)}; {error}") from None
+
+    def _checks(self, part: str) -> str:
+        try:
+            return httpx.get(f"{self.url(part)}/readyz", timeout=5).text
+        except httpx.HTTPError as error:
+            return f"nothing: {error}"
 
     def url(self, part: str) -> str:
         """The base URL of a service."""
@@ -308,6 +284,9 @@ class Rig:
             port=postgres_port,
             settings={"shared_buffers": "128MB", "max_wal_size": "512MB", "log_min_messages": "warning"},
         )
+        # No power cut shall take what they have told.
+        self.broker.log_file = self.log_of("broker")
+        self.postgres.log_file = self.log_of("postgres")
         self._exits.callback(self._end_all)
         self.broker.start()
         self.postgres.start()
@@ -322,7 +301,7 @@ class Rig:
         (self.home / "journeys").mkdir()
         (self.home / "journeys" / "everything.yaml").write_text(EVERYTHING)
         self.command("migrate")
-        self.postgres.execute(_WITNESS)
+        self.postgres.execute(TRIGGER)
         for source in (*SOURCES, PROBE_SOURCE, BURST_SOURCE):
             self.keys[source] = self.command("keys", "create", "write", "--source", source)
         self.keys["read"] = self.command("keys", "create", "read", "--source", "crm")
