@@ -21,7 +21,7 @@ KAFKA := .cache/kafka
 QUIX := .cache/quixstreams
 TESTS_OF_THE_TREE := $(wildcard tests/architecture tests/deploy)
 
-.PHONY: help run test check check-deploy bench faults faults-full lock clean java promtool
+.PHONY: help run test check check-deploy bench faults faults-full lock clean java promtool fault-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,10 +45,10 @@ check-deploy: $(STAMPS)/test java $(KAFKA)/stamp promtool
 bench: $(STAMPS)/test $(STAMPS)/data $(QUIX)/stamp java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
 	$(BIN)/python -m tests.bench $(PART)
 
-faults: $(STAMPS)/test java $(KAFKA)/stamp ## Break everything around Rejse and check what it promises (PART=... picks one part)
+faults: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## Break everything around Rejse and check what it promises (PART=... picks one part)
 	$(BIN)/python -m tests.faults $(ARGS) $(PART)
 
-faults-full: $(STAMPS)/test java $(KAFKA)/stamp ## The same, as much as a release shows: takes hours
+faults-full: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## The same, as much as a release shows: takes hours
 	$(BIN)/python -m tests.faults --full $(ARGS) $(PART)
 
 lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform
@@ -94,6 +94,9 @@ $(QUIX)/stamp: requirements/bench.txt $(STAMPS)/venv
 
 java:
 	@deploy/kafka/provide java
+
+fault-tools:
+	@tests/faults/provide
 
 promtool:
 	@deploy/prometheus/provide .cache/prometheus

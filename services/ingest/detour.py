@@ -109,6 +109,7 @@ class Detour:
 
     async def _append_to_spool(self, records: Sequence[NewRecord]) -> Sequence[Outcome]:
         self._spooling += 1
+        self._failpoints.reach("ingest.before_spool_commit")
         try:
             with self._seconds.labels("spool").time():
                 outcomes = await self._spool.append(records, self._ack_timeout_s)
@@ -135,7 +136,9 @@ class Detour:
             await self._spool.set_aside(refused)
             self._set_aside.inc(len(refused))
             _log.error("spool_records_set_aside", extra=fields(records=len(refused)))
+        self._failpoints.reach("ingest.before_spool_drop")
         await self._spool.drop(batch)
+        self._failpoints.reach("ingest.after_spool_drop")
         self._spool_full = False
         self._drained.inc(len(batch.records) - len(refused))
         return True

@@ -195,8 +195,9 @@ class Loop:
         for _ in range(CONTENDED_TRIES_MAX):
             try:
                 done = await self._store.commit(batch, self._partitions.held, self._clock.now(), lane)
-            except Contended:
+            except Contended as error:
                 self._count_batch("retried")
+                log.info("batch_contended", extra=fields(reason=str(error)))
                 await self._clock.sleep(random.uniform(0, 0.02))
                 continue
             self._partitions.moved({step.partition: step.next_offset for step in batch.advances})

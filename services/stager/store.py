@@ -104,6 +104,7 @@ class BatchStore:
         async with connection_of(self._pool) as connection:
             row = await connection.fetchrow(sql.CLAIM, self._log_id, TOPIC, partition, log_begin, self._owner)
         assert row is not None
+        self._failpoints.reach("stager.claimed")
         return Claimed(row["epoch"], row["next_offset"], row["tail_crc"])
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Claimed]:
@@ -120,15 +121,18 @@ class BatchStore:
             FencedOut: a partition has moved or changed hands; nothing was written.
             Permanent: the store refuses what a record says; nothing was written.
         """
+        self._failpoints.reach("stager.read")
         async with connection_of(self._pool) as connection, connection.transaction():
             self._failpoints.reach("stager.begin")
             await self._fence(connection, batch, held)
             self._failpoints.reach("stager.fenced")
             sorted_ = await _sort_out(connection, batch.incoming)
+            self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
             changes = await self._fold(connection, filed)
             await write_changes(connection, changes, (self._shard + lane) % COUNTER_SHARDS, now)
+            self._failpoints.reach("stager.folded")
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")

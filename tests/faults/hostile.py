@@ -17,10 +17,10 @@ from tests.bench import topics
 from tests.bench.processes import PARTITIONS, apart
 from tests.bench.rig import kafka, postgres
 from tests.faults.forge import SOURCE, Forged, forge
+from tests.faults.process_watch import Watch, watched
 from tests.faults.provoke import Provoked, provoked
 from tests.faults.report import Line, Report
 from tests.faults.scale import Scale
-from tests.faults.watch import Watch, watched
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.support.installation import Installation

@@ -17,10 +17,10 @@ from tests.bench.load import percentile_ms
 from tests.bench.processes import LOAD_CORE, apart, service
 from tests.bench.rig import new_key, postgres
 from tests.faults.openloop import Offer, Outcome, offered
+from tests.faults.process_watch import watched
 from tests.faults.report import Line, Report
 from tests.faults.scale import Scale
 from tests.faults.slow import KINDS, Held, Siege, besiege
-from tests.faults.watch import watched
 
 PATH = "/v1/touchpoints"
 _RATE_S, _EVENTS = 200.0, 2_000

@@ -33,17 +33,24 @@ class Postgres:
     """
 
     def __init__(
-        self, *, port: int | None = None, fsync: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        home: Path | None = None,
+        port: int | None = None,
+        fsync: bool = True,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Describe a server; nothing is started.
 
         Args:
+            home: an existing folder for its data, log and socket, whose path has to be short; a new one by
+                default.
             port: where it listens on 127.0.0.1; a free one by default.
             fsync: off, it may lose data when the machine (not only the server) crashes.
             settings: server parameters over the rig's own.
         """
         self.port = port or free_port()
-        self.home = _new_home()
+        self.home = _owned(home or _new_home())
         self.log_file = self.home / "postgres.log"
         self._settings = {
             "fsync": "on" if fsync else "off",
@@ -225,6 +232,10 @@ def _new_home() -> Path:
     """A folder that the server's user can reach, unlike pytest's; and short, as a socket's path has to be."""
     home = Path(tempfile.mkdtemp(prefix="rejse-pg-"))
     remove_at_the_end(home)
+    return home
+
+
+def _owned(home: Path) -> Path:
     user = _other_user()
     if user is not None:
         shutil.chown(home, user, user)

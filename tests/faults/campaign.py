@@ -1,0 +1,35 @@
+"""The campaign: everything around Rejse breaks while a load goes on, and nothing that was acked may be lost.
+
+A leg is a handful of faults, several at once on different parts, and a power cut at its end. After the last
+leg the load ends, the log is made anew under stopped stagers, everything is restarted once more, and the
+oracle judges what was kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.catalogue import FAULTS, MAY_BE_MISSING, dealt
+from tests.faults.play import Play, Size
+from tests.faults.report import Report
+from tests.faults.rig import Rig
+from tests.faults.scale import Scale
+
+_CHANGE = Size(acked=200_000, legs=5, rounds=1, events_s=2_500)
+_RELEASE = Size(acked=2_000_000, legs=50, rounds=10, events_s=2_500)
+
+
+def run(scale: Scale, home: Path) -> Report:
+    """Run it."""
+    size = _RELEASE if scale.full else _CHANGE
+    with Rig(home) as rig:
+        play = Play(rig, size, scale.seed, full=scale.full)
+        able = [fault for fault in FAULTS if fault.lacks(rig) is None]
+        play.leave_out([fault for fault in FAULTS if fault not in able], MAY_BE_MISSING)
+        with play.loaded():
+            for faults, power_cut in dealt(able, size.legs, size.rounds, play.chance):
+                play.leg(faults, power_cut)
+            play.go_on_to(size.acked)
+        play.replace_log()
+        play.restart_servers()
+        return play.report()

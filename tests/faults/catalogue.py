@@ -1,0 +1,43 @@
+"""All faults, and how they are dealt out over the legs of a campaign."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from tests.faults import breaking_broker, breaking_ingest, breaking_stager, breaking_store
+from tests.faults.breaking_everything import POWER_CUTS
+from tests.faults.scene import Fault
+
+FAULTS: tuple[Fault, ...] = (
+    *breaking_ingest.FAULTS,
+    *breaking_broker.FAULTS,
+    *breaking_stager.FAULTS,
+    *breaking_store.FAULTS,
+)
+BY_THE_LOAD: Mapping[int, str] = {
+    10: "events sent again, at the same time, under one id with another body",
+    11: "events late, out of order, at equal instants, at impossible ones",
+    26: "customers shared by partitions, whose batches meet",
+}
+"""Rows that need no fault: the load does this all the time."""
+BY_THE_END: Mapping[int, str] = {28: "the log made anew"}
+"""Rows that a campaign ends with."""
+MAY_BE_MISSING = frozenset[str]()
+"""Faults that a run may leave out where a machine lacks what they need. Naming one here is a decision."""
+
+Leg = tuple[Sequence[Fault], Fault]
+"""Faults that overlap, and the power cut that ends them."""
+
+
+def dealt(faults: Sequence[Fault], legs: int, rounds: int, chance: random.Random) -> list[Leg]:
+    """Each fault once a round, in an order that chance chooses; the rounds share the legs."""
+    found: list[Leg] = []
+    for number in range(rounds):
+        share = legs // rounds + (number < legs % rounds)
+        shuffled = chance.sample(faults, len(faults))
+        found += [
+            (shuffled[begin::share], POWER_CUTS[(len(found) + begin) % len(POWER_CUTS)])
+            for begin in range(share)
+        ]
+    return found

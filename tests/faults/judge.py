@@ -1,0 +1,213 @@
+"""The judge: reads the event log, the store and the public API, and holds them against the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from hashlib import blake2b
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import httpx
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from shared.journey.catalog import load_definitions
+from shared.journey.fold import Journey
+from tests.faults import ledger
+from tests.faults.places import Places
+from tests.faults.promises import Id, Kept, Obligations, line, of_the_log, of_the_timelines
+from tests.faults.report import Line
+from tests.faults.traffic import Face, Traffic, face_in
+from tests.faults.witness import fallen
+from tests.support.audit import differences
+
+TOPIC = "touchpoints"
+_API_CUSTOMERS = 150
+_PAGE = 500
+_ROWS = 5_000
+_READ_TIMEOUT_MS = 10_000
+
+
+class Verdict(msgspec.Struct):
+    """Promises with what was seen, and how often things happened that have to happen sometimes."""
+
+    lines: list[Line]
+    seen: dict[str, int]
+    acked: int
+    stored: int
+
+
+class LogContents(msgspec.Struct):
+    """What lies on a log below the stored offsets: ids, and the digests of what is no touchpoint."""
+
+    ids: set[Id] = msgspec.field(default_factory=set)
+    poison: dict[str, int] = msgspec.field(default_factory=dict)
+    records: int = 0
+    conflicts: int = 0
+
+
+async def judge(places: Places) -> Verdict:
+    """Look at everything. Nothing may be on its way any more."""
+    account = ledger.read(places.ledger_path)
+    obligations = Obligations.of(account, Traffic(places.seed))
+    connection = await asyncpg.connect(places.database_url)
+    try:
+        kept = await _timelines(connection, obligations)
+        contents = earlier(places)
+        await read_log(places, await _stands(connection), contents)
+        dead = await _dead_letters(connection)
+        journeys = [Journey(one) for one in load_definitions(Path(places.journeys))]
+        lines = [
+            *of_the_timelines(obligations, kept),
+            line(
+                "I4 states, histories and counts that are not the fold's",
+                "0",
+                await differences(connection, journeys),
+            ),
+            line("I5 offsets or epochs that fell", "0", await fallen(connection)),
+            line("refusals to come back without Retry-After", "0", account.broken),
+            *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
+            await _api_line(places, connection),
+            line("touchpoints set aside by a spool", "0", _set_aside(Path(places.spool))),
+        ]
+        seen = await _seen(connection)
+    finally:
+        await connection.close()
+    seen |= {
+        "a dropped duplicate": contents.records - len(contents.ids) - contents.conflicts,
+        "a conflict": contents.conflicts,
+        "a 429": account.statuses["429"],
+        "a 503": account.statuses["503"],
+        "a dead letter": len(dead),
+    }
+    return Verdict(lines, seen, len(obligations.acked), kept.times.total())
+
+
+def archive_log(places: Places) -> None:
+    """Keep what lies on the log below the stored offsets, before it is made anew."""
+    contents = asyncio.run(_log_so_far(places))
+    Path(places.earlier_logs).write_bytes(msgspec.msgpack.encode(contents))
+
+
+async def _log_so_far(places: Places) -> LogContents:
+    contents = earlier(places)
+    connection = await asyncpg.connect(places.database_url)
+    try:
+        await read_log(places, await _stands(connection), contents)
+    finally:
+        await connection.close()
+    return contents
+
+
+def earlier(places: Places) -> LogContents:
+    """What lay on logs that have been made anew since."""
+    path = Path(places.earlier_logs)
+    if not path.exists():
+        return LogContents()
+    return msgspec.msgpack.decode(path.read_bytes(), type=LogContents)
+
+
+async def read_log(places: Places, stands: dict[int, int], contents: LogContents) -> None:
+    """Read every partition from its beginning to the stored offset."""
+    faces: dict[Id, int] = {}
+    async for value in _records(places.kafka, stands):
+        contents.records += 1
+        face = face_in(value)
+        if face is None or _is_poison(face):
+            contents.poison[_digest(value)] = 1
+            continue
+        id_ = (face.source, face.id)
+        contents.ids.add(id_)
+        contents.conflicts += faces.setdefault(id_, face.digest()) != face.digest()
+    contents.records -= len(contents.poison)
+
+
+async def _records(kafka: str, stands: dict[int, int]) -> AsyncIterator[bytes]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = {TopicPartition(TOPIC, partition): end for partition, end in stands.items()}
+        consumer.assign(list(places))
+        await consumer.seek_to_beginning(*places)
+        left = {place for place, end in places.items() if end > 0}
+        while left:
+            found = await consumer.getmany(*left, timeout_ms=_READ_TIMEOUT_MS)
+            if not found:
+                return
+            for place, records in found.items():
+                for record in records:
+                    if record.offset < places[place]:
+                        yield record.value or b""
+                if records and records[-1].offset + 1 >= places[place]:
+                    left.discard(place)
+    finally:
+        await consumer.stop()
+
+
+def _is_poison(face: Face) -> bool:
+    """What PostgreSQL refuses reads like a touchpoint."""
+    return "\0" in face.type
+
+
+def _digest(value: bytes) -> str:
+    return blake2b(value, digest_size=8).hexdigest()
+
+
+async def _timelines(connection: asyncpg.Connection[asyncpg.Record], obligations: Obligations) -> Kept:
+    kept = Kept()
+    async with connection.transaction(readonly=True):
+        async for row in connection.cursor("SELECT body FROM touchpoints", prefetch=_ROWS):
+            kept.add(face_in(row["body"]), obligations)
+    return kept
+
+
+async def _stands(connection: asyncpg.Connection[asyncpg.Record]) -> dict[int, int]:
+    rows = await connection.fetch("SELECT partition, next_offset FROM stager_offsets")
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
+async def _dead_letters(connection: asyncpg.Connection[asyncpg.Record]) -> Counter[str]:
+    rows = await connection.fetch("SELECT value FROM dead_letters")
+    return Counter(_digest(row["value"]) for row in rows)
+
+
+async def _seen(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
+    questions = {
+        "a refold by a late event": "SELECT count(*) FROM stage_transitions WHERE superseded_at IS NOT NULL",
+        "a takeover": "SELECT count(*) FROM stager_offsets WHERE epoch > 1",
+    }
+    return {what: await connection.fetchval(question) for what, question in questions.items()}
+
+
+async def _api_line(places: Places, connection: asyncpg.Connection[asyncpg.Record]) -> Line:
+    """The public timelines of some customers are those of the store."""
+    rows = await connection.fetch("SELECT customer_id, array_agg(id) AS ids FROM touchpoints GROUP BY 1")
+    chosen = random.Random(places.seed).sample(rows, min(_API_CUSTOMERS, len(rows)))
+    wrong: list[UUID] = []
+    async with httpx.AsyncClient(base_url=places.api_url, headers=places.read_headers, timeout=20) as client:
+        for row in chosen:
+            shown = await _shown(client, row["customer_id"])
+            if sorted(shown) != sorted(map(str, row["ids"])):
+                wrong.append(row["customer_id"])
+    return line(f"public timelines of {len(chosen)} customers that differ from the store", "0", wrong)
+
+
+async def _shown(client: httpx.AsyncClient, customer_id: UUID) -> list[str]:
+    found: list[str] = []
+    query = {"kind": "touchpoint", "limit": str(_PAGE)}
+    while True:
+        answer = await client.get(f"/v1/customers/{customer_id}/timeline", params=query)
+        answer.raise_for_status()
+        page = answer.json()
+        found += [item["id"] for item in page["items"]]
+        if page.get("next_cursor") is None:
+            return found
+        query["cursor"] = page["next_cursor"]
+
+
+def _set_aside(spool: Path) -> list[str]:
+    return [text for path in spool.rglob("set_aside.ndjson") for text in path.read_text().splitlines()]

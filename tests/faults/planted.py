@@ -1,0 +1,132 @@
+"""Twelve planted bugs, each of which a short campaign must find: who watches the watchman.
+
+Each is a patch to a copy of the services. A patch that no longer applies is a failure: the bug that it plants
+has to be planted anew where the code has gone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.breaking_everything import POWER_CUTS
+from tests.faults.catalogue import FAULTS
+from tests.faults.play import Play, Size
+from tests.faults.report import Line, Report
+from tests.faults.rig import Rig, copied_code
+from tests.faults.scale import Scale
+from tests.faults.scene import Fault
+
+_PATCHES = Path(__file__).with_name("patches")
+_SIZE = Size(acked=6_000, legs=1, rounds=1, events_s=2_500)
+_NOT_A_PROMISE = ("sometimes:", "acked events", "faults", "row ")
+_POWER_CUT, _POWER_CUT_ON_SPOOL = (cut.name for cut in POWER_CUTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A patch by its name, what it does, and the faults that aim at it."""
+
+    patch: str
+    what: str
+    faults: Sequence[str] = ()
+    power_cut: str | None = None
+
+
+BUGS = (
+    Bug("ack-before-fsync", "the spool acks before it syncs", power_cut=_POWER_CUT_ON_SPOOL),
+    Bug(
+        "offset-before-rows",
+        "the offset is committed before the rows",
+        ("a stager killed at stager.before_commit",),
+    ),
+    Bug(
+        "epoch-predicate-off",
+        "the fence lets everybody through",
+        ("a stager frozen with a batch read",),
+    ),
+    Bug("on-conflict-off", "an id that is known is inserted again"),
+    Bug("next-offset-plus-one", "the offset is one too far", ("a stager drains at SIGTERM",)),
+    Bug("reset-to-latest", "a claimed partition is read from its end", ("a stager killed at any moment",)),
+    Bug("unordered-locks", "customers are locked in any order", ("a stager comes and goes",)),
+    Bug(
+        "retry-after-fsync-error",
+        "what a failed sync should have kept is taken for kept",
+        ("the spool's disk fails to sync",),
+    ),
+    Bug(
+        "spool-deleted-on-lazy-ack",
+        "the log acks what isn't on its disk",
+        ("the broker away for a while",),
+        _POWER_CUT,
+    ),
+    Bug("batch-internal-duplicates", "an id twice in one batch counts twice"),
+    Bug("fold-by-arrival", "touchpoints are folded as they arrive"),
+    Bug(
+        "dead-letter-on-40P01",
+        "the victims of a deadlock are dead letters",
+        ("a rival locks customers in reverse order",),
+    ),
+)
+
+
+def run(scale: Scale, home: Path) -> Report:
+    """Plant each bug by itself and look for it."""
+    lines = []
+    for bug in BUGS:
+        place = home / bug.patch
+        place.mkdir(mode=0o711)
+        lines.append(_hunt(bug, scale.seed, place))
+    return Report("Planted bugs", lines, [f"seed {scale.seed}"])
+
+
+def _hunt(bug: Bug, seed: int, home: Path) -> Line:
+    began_s = time.monotonic()
+    code = home / "code"
+    code.mkdir()
+    if refused := planted(bug.patch, copied_code(code)):
+        return Line(f"{bug.patch}: {bug.what}", "found", f"the patch doesn't apply: {refused}", False)
+    try:
+        caught = _caught(bug, seed, home, code)
+    except Exception as error:
+        traceback.print_exc()
+        caught = [f"{type(error).__name__}: {error}"[:300]]
+    seconds = time.monotonic() - began_s
+    return Line(
+        f"{bug.patch}: {bug.what}",
+        "found",
+        f"{caught[0]} ({seconds:.0f} s)" if caught else f"nothing ({seconds:.0f} s)",
+        bool(caught),
+    )
+
+
+def _caught(bug: Bug, seed: int, home: Path, code: Path) -> list[str]:
+    """The promises that don't hold any more."""
+    with Rig(home, code) as rig:
+        play = Play(rig, _SIZE, seed, full=False, drain_s=30)
+        with play.loaded():
+            play.go_on_to(_SIZE.acked)
+            play.leg([_fault(name) for name in bug.faults])
+            if bug.power_cut is not None:
+                play.leg([], _fault(bug.power_cut))
+        report = play.report()
+    return [
+        f"{line.what}: {line.seen}"[:300]
+        for line in report.lines
+        if not line.held and not line.what.startswith(_NOT_A_PROMISE)
+    ]
+
+
+def _fault(name: str) -> Fault:
+    return next(fault for fault in (*FAULTS, *POWER_CUTS) if fault.name == name)
+
+
+def planted(name: str, code: Path) -> str:
+    """Apply a patch to a copy of the services; what git says if it doesn't apply exactly."""
+    command = ["git", "apply", "-p1", str(_PATCHES / f"{name}.patch")]
+    done = subprocess.run(command, cwd=code, capture_output=True, text=True, timeout=30, check=False)
+    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip()
