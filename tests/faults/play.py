@@ -198,7 +198,7 @@ class Play:
             line(
                 "deadlocks among our own batches",
                 "0",
-                range(deadlocks(self._rig.postgres.log_file.read_text(errors="replace"), RIVAL)),
+                deadlocks(self._rig.postgres.log_file, RIVAL),
             ),
             *self._watch.lines(),
             *self._times(),
