@@ -84,7 +84,8 @@ def _disk_full(seconds: float, scene: Scene) -> None:
     rig.disks["pg"].fill()
     scene.lasts(seconds)
     rig.disks["pg"].empty()
-    rig.heal_servers()
+    if not rig.postgres.running:
+        rig.postgres.start()
 
 
 def _rival(scene: Scene) -> None:
