@@ -90,6 +90,8 @@ def _version(chance: random.Random, key: str) -> Crooked:
 
 
 def _line(chance: random.Random, key: str) -> Crooked:
+    if chance.random() < 0.01:
+        return "50 MB of headers", _head(key) + b"X: " + b"a" * 50_000_000, True
     return "header", _with_event(_head(key) + chance.choice(_LINES) + b"\r\n"), False
 
 

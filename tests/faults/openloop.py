@@ -43,12 +43,16 @@ class Offer:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of an offer. `answers` counts by status, or by what came instead of an answer; `ids` are the
-    places in `Offer.requests` of those that a 2xx took, once for each; latencies are of 2xx."""
+    """What came of an offer. `answers` counts by status, or by what came instead of an answer; `accepted`
+    are the places in `Offer.requests` of those that a 2xx took, `repeated` of those that were sent more than
+    once; latencies, from when a request was due, and waits, from when it was sent last, are of 2xx.
+    `behind_s` is how late we were at worst ourselves."""
 
     answers: Counter[str] = field(default_factory=Counter)
     accepted: list[int] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    waits_s: list[float] = field(default_factory=list)
+    repeated: set[int] = field(default_factory=set)
     refused_without_retry_after: int = 0
     sent: int = 0
     seconds: float = 0.0
@@ -63,11 +67,12 @@ async def offered(offer: Offer) -> Outcome:
 class _Call:
     """One request, in all its tries."""
 
-    __slots__ = ("due_s", "number", "tries")
+    __slots__ = ("due_s", "number", "sent_s", "tries")
 
     def __init__(self, number: int, due_s: float) -> None:
         self.number = number
         self.due_s = due_s
+        self.sent_s = 0.0
         self.tries = 0
 
 
@@ -136,6 +141,9 @@ class _OpenLoop:
 
     def _send_on(self, connection: Connection, call: _Call) -> None:
         call.tries += 1
+        call.sent_s = time.monotonic()
+        if call.tries > 1:
+            self._outcome.repeated.add(call.number)
         self._outcome.sent += 1
         timer = self._loop.call_later(self._offer.timeout_s, self._give_up, connection)
         self._calls[connection] = (call, timer)
@@ -151,7 +159,9 @@ class _OpenLoop:
         else:
             self._idle.append(connection)
         if 200 <= status < 300:
-            self._outcome.latencies_s.append(time.monotonic() - call.due_s)
+            now_s = time.monotonic()
+            self._outcome.latencies_s.append(now_s - call.due_s)
+            self._outcome.waits_s.append(now_s - call.sent_s)
             self._outcome.accepted.append(call.number)
         elif status in _REFUSED:
             self._outcome.refused_without_retry_after += not _RETRY_AFTER.search(connection.head)
