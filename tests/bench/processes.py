@@ -142,7 +142,13 @@ def _process(
     name: str, settings: Mapping[str, str], home: Path, number: int, under: Sequence[str]
 ) -> RejseProcess:
     port = free_port()
-    given = {"data_dir": str(home / f"data-{name}-{number}"), "log_level": "WARNING", **settings}
+    given = {
+        "data_dir": str(home / f"data-{name}-{number}"),
+        "log_level": "WARNING",
+        # The load generator is one address, whatever it stands for.
+        "connections_per_address_max": "0",
+        **settings,
+    }
     env = {f"REJSE_{key.upper()}": value for key, value in {**given, f"{name}_port": str(port)}.items()}
     log_file = home / f"{name}-{number}.log"
     module, *arguments = (under[0], f"services.{name}", *under[1:]) if under else (f"services.{name}",)

@@ -20,9 +20,9 @@ from tests.bench.load import percentile_ms
 from tests.bench.processes import LOAD_CORE, apart, service
 from tests.bench.rig import new_key, postgres
 from tests.faults.openloop import Offer, Outcome, offered
+from tests.faults.process_watch import Watch, watched
 from tests.faults.report import Line, Report
 from tests.faults.scale import Scale
-from tests.faults.watch import Watch, watched
 
 PATH = "/v1/touchpoints"
 _EVENTS, _CUSTOMERS = 20, 5_000

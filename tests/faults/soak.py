@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from shared.clock import SystemClock
-from shared.ids import touchpoint_uid
+from shared.store.ids import touchpoint_uid
 from tests.bench.events import wire_event
 from tests.bench.http import post
 from tests.bench.processes import apart
