@@ -22,7 +22,7 @@ from shared.logs import fields
 from shared.metrics import Metrics
 
 DRAIN_RECORDS_MAX = 1_000
-_PAUSE_MIN_S, _PAUSE_MAX_S = 0.25, 4.0
+_PAUSE_MIN_S, _PAUSE_MAX_S = 0.1, 0.8
 
 _log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ CONTENDED_TRIES_MAX = 20
 DEAD_WINDOW_RECORDS = 1_000
 DEAD_SHARE_MAX = 0.01
 REPORT_EVERY_S = 2.0
-BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+BACKOFF_S = (0.05, 0.1, 0.2, 0.4)
 LANES = 2
 BUSY_POLL_TIMEOUT_S = 0.005
 """While batches are under way: when one lands, its partitions can be read again."""
