@@ -117,6 +117,7 @@ def _lines(tried: _Tried) -> Sequence[Line]:
     waits_s = sorted(outcome.waits_s)
     p99_ms = percentile_ms(waits_s, 0.99) if waits_s else float("inf")
     share = tried.goodput_s / tried.capacity_s
+    sent_share = outcome.sent / outcome.seconds / tried.capacity_s
     refused = sum(outcome.answers[status] for status in _REFUSALS)
     others = {
         status: count
@@ -124,8 +125,15 @@ def _lines(tried: _Tried) -> Sequence[Line]:
         if count and status not in (*_REFUSALS, "202", "never sent", "gave up")
     }
     return [
+        # What waits for a free connection on our side has overloaded nobody.
         Line(
-            "18: goodput at three times the capacity",
+            "18: requests that really went out, retries among them",
+            f"≥ {_TIMES:.0%} of the capacity",
+            f"{sent_share:.0%}; {outcome.answers['never sent']:,} found no connection",
+            sent_share >= _TIMES,
+        ),
+        Line(
+            "18: goodput while three times the capacity is due",
             f"≥ {_GOODPUT_MIN:.0%} of it",
             f"{share:.0%} ({tried.goodput_s:,.0f} of {tried.capacity_s:,.0f} requests/s)",
             share >= _GOODPUT_MIN,
