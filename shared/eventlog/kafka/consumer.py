@@ -18,7 +18,7 @@ from shared.eventlog.kafka.connections import close_connections
 from shared.eventlog.kafka.errors import translated
 
 SESSION_TIMEOUT_MS = 8_000
-HEARTBEAT_MS = 2_000
+HEARTBEAT_MS = 1_000
 _REQUEST_TIMEOUT_MS = 15_000
 """Longer than a session: a request to join is answered only when a dead member's session has run out."""
 _POLL_INTERVAL_MS_MAX = 600_000
