@@ -35,7 +35,7 @@ STAGERS = ("stager-a", "stager-b", "stager-c")
 PARTS = ("api", "broker", "guest", "ingest", "postgres", *STAGERS)
 """What a fault can hold. `guest` is a stager that comes and goes."""
 PARTITIONS = 6
-SPOOL_BYTES_MAX = 6 << 20
+SPOOL_BYTES_MAX = 4 << 20
 RATE_EVENTS_S = 5_000
 BURST_SOURCE = "burst"
 TOPIC = "touchpoints"
