@@ -27,10 +27,9 @@ def run(scale: Scale, home: Path) -> Report:
         able = [fault for fault in FAULTS if fault.lacks(rig) is None]
         play.leave_out([fault for fault in FAULTS if fault not in able], MAY_BE_MISSING)
         with play.loaded():
-            for faults, power_cut in dealt(
-                chosen(able, size.faults, play.chance), size.legs, size.rounds, play.chance
-            ):
-                play.leg(faults, power_cut)
+            faults = chosen(able, size.faults, play.chance)
+            for some, power_cut in dealt(faults, size.legs, size.rounds, play.chance):
+                play.leg(some, power_cut)
             play.go_on_to(size.acked)
         play.replace_log()
         play.restart_servers()

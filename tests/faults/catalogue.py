@@ -37,15 +37,23 @@ ALWAYS = frozenset(
 )
 """Without these, what has to happen sometimes might not."""
 
+_DEATHS = 3
+
 Leg = tuple[Sequence[Fault], Fault]
 """Faults that overlap, and the power cut that ends them."""
 
 
 def chosen(faults: Sequence[Fault], count: int, chance: random.Random) -> list[Fault]:
-    """So many faults: those that are needed always, and others that chance chooses."""
-    needed = [fault for fault in faults if fault.name in ALWAYS]
-    others = [fault for fault in faults if fault.name not in ALWAYS]
-    return needed + chance.sample(others, max(0, min(len(others), count - len(needed))))
+    """So many faults: those that are needed always, and others that chance chooses.
+
+    A stager that dies costs its group a session, so unless all are wanted it dies at a few points only.
+    """
+    if count >= len(faults):
+        return list(faults)
+    deaths = [fault for fault in faults if fault.name.startswith("a stager killed")]
+    needed = [fault for fault in faults if fault.name in ALWAYS] + chance.sample(deaths, _DEATHS)
+    others = [fault for fault in faults if fault not in needed and fault not in deaths]
+    return needed + chance.sample(others, count - len(needed))
 
 
 def dealt(faults: Sequence[Fault], legs: int, rounds: int, chance: random.Random) -> list[Leg]:
