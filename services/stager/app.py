@@ -7,8 +7,9 @@ import logging
 import os
 import socket
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 from uuid import UUID
 
 from starlette.applications import Starlette
@@ -120,19 +121,34 @@ async def _prepare_store(
 async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventReader | None:
     """A reader in the group, waiting for a log that is away; None when told to stop first."""
     while not stop.is_set():
+        joining = open_reader(
+            kafka_bootstrap=settings.kafka_bootstrap,
+            data_dir=settings.data_dir,
+            partitions=settings.kafka_partitions,
+            replicas=settings.kafka_replicas,
+            clock=clock,
+            accept_weak_topic=settings.kafka_accept_weak_topic,
+        )
         try:
-            return await open_reader(
-                kafka_bootstrap=settings.kafka_bootstrap,
-                data_dir=settings.data_dir,
-                partitions=settings.kafka_partitions,
-                replicas=settings.kafka_replicas,
-                clock=clock,
-                accept_weak_topic=settings.kafka_accept_weak_topic,
-            )
+            return await _unless(stop, joining)
         except Transient as error:
             log.warning("log_away", extra=fields(error=str(error)))
             await _wait(stop, RETRY_S)
     return None
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, EventReader]) -> EventReader | None:
+    """What the work gives; None if it is told to stop first, for a group may take half a minute to let us
+    in, which is longer than a service may take to end."""
+    loop = asyncio.get_running_loop()
+    working, stopping = loop.create_task(work, name="join"), loop.create_task(stop.wait(), name="join-stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait({working, stopping})
 
 
 async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.faults.breaking_ingest import await_drained
 from tests.faults.rig import STAGERS, TOPIC, Rig
 from tests.faults.scene import Fault, Scene
 from tests.faults.torn import is_torn, tear_segment, tear_wal
@@ -27,6 +28,7 @@ def _power_cut(scene: Scene) -> None:
 def _power_cut_with_torn_tails(scene: Scene) -> None:
     """It goes while the broker is away, so that the spool is in use, and leaves half-written ends."""
     rig = scene.rig
+    await_drained(scene)
     rig.broker.kill()
     scene.wait_for(lambda: scene.metric("ingest", "rejse_ingest_spooled_total") > 0)
     scene.lasts(scene.chance.uniform(0.2, 1.0))

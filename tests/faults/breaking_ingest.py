@@ -33,6 +33,7 @@ def _killed_at(point: str, scene: Scene) -> None:
 def _killed_at_spool(point: str, scene: Scene) -> None:
     """The broker goes, and ingest dies on the way into its spool or out of it."""
     rig = scene.rig
+    await_drained(scene)
     rig.end("ingest")
     rig.broker.kill()
     dying = rig.launch("ingest", REJSE_FAILPOINTS=f"{point}:kill:{scene.chance.randint(1, 3)}")
@@ -42,7 +43,7 @@ def _killed_at_spool(point: str, scene: Scene) -> None:
     scene.wait_for(lambda: dying.exit_code == -signal.SIGKILL)
     rig.launch("ingest")
     rig.heal_servers()
-    _await_drained(scene)
+    await_drained(scene)
     rig.diary.saw("the spool used")
 
 
@@ -67,7 +68,7 @@ def _spool_full(scene: Scene) -> None:
     scene.lasts(1)
     rig.diary.saw("the spool used")
     rig.broker.start()
-    _await_drained(scene)
+    await_drained(scene)
 
 
 def _spool_disk_full(scene: Scene) -> None:
@@ -79,7 +80,7 @@ def _spool_disk_full(scene: Scene) -> None:
     scene.lasts(1)
     rig.disks["spool"].empty()
     rig.broker.start()
-    _await_drained(scene)
+    await_drained(scene)
 
 
 def _refuses(state: str) -> bool:
@@ -89,15 +90,16 @@ def _refuses(state: str) -> bool:
 def _sync_fails(scene: Scene) -> None:
     """What a failed sync should have kept is gone, so nothing may be answered by it."""
     rig = scene.rig
+    await_drained(scene)
     rig.broker.kill()
-    scene.wait_for(lambda: scene.metric("ingest", "rejse_ingest_spooled_total") > 0)
+    scene.wait_for(lambda: scene.metric("ingest", "rejse_ingest_breaker_open") > 0)
     before = rig.preloads.failed_syncs()
     rig.preloads.fail_syncs(True)
     scene.wait_for(lambda: rig.preloads.failed_syncs() >= before + 3)
     rig.preloads.fail_syncs(False)
     scene.lasts(1)
     rig.broker.start()
-    _await_drained(scene)
+    await_drained(scene)
 
 
 def _out_of_memory(scene: Scene) -> None:
@@ -154,7 +156,8 @@ def _over_its_rate(scene: Scene) -> None:
     raise AssertionError("a sender over its rate was never told so")
 
 
-def _await_drained(scene: Scene) -> None:
+def await_drained(scene: Scene) -> None:
+    """Wait until ingest's spool is empty and the log is used again."""
     scene.wait_for(lambda: scene.metric("ingest", "rejse_ingest_breaker_open") == 0)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.catalogue import FAULTS, MAY_BE_MISSING, dealt
+from tests.faults.catalogue import FAULTS, MAY_BE_MISSING, chosen, dealt
 from tests.faults.play import Play, Size
 from tests.faults.report import Report
 from tests.faults.rig import Rig
 from tests.faults.scale import Scale
 
-_CHANGE = Size(acked=200_000, legs=5, rounds=1, events_s=2_500)
-_RELEASE = Size(acked=2_000_000, legs=50, rounds=10, events_s=2_500)
+_CHANGE = Size(acked=200_000, faults=34, legs=5, rounds=1, events_s=1_200)
+_RELEASE = Size(acked=2_000_000, faults=100, legs=50, rounds=10, events_s=1_200)
 
 
 def run(scale: Scale, home: Path) -> Report:
@@ -27,8 +27,9 @@ def run(scale: Scale, home: Path) -> Report:
         able = [fault for fault in FAULTS if fault.lacks(rig) is None]
         play.leave_out([fault for fault in FAULTS if fault not in able], MAY_BE_MISSING)
         with play.loaded():
-            for faults, power_cut in dealt(able, size.legs, size.rounds, play.chance):
-                play.leg(faults, power_cut)
+            faults = chosen(able, size.faults, play.chance)
+            for some, power_cut in dealt(faults, size.legs, size.rounds, play.chance):
+                play.leg(some, power_cut)
             play.go_on_to(size.acked)
         play.replace_log()
         play.restart_servers()

@@ -26,8 +26,34 @@ BY_THE_END: Mapping[int, str] = {28: "the log made anew"}
 MAY_BE_MISSING = frozenset[str]()
 """Faults that a run may leave out where a machine lacks what they need. Naming one here is a decision."""
 
+ALWAYS = frozenset(
+    {
+        "a sender over its rate",
+        "a stager frozen with a batch read",
+        "poison on the log",
+        "the broker killed and started",
+        "the spool reaches its bound",
+    }
+)
+"""Without these, what has to happen sometimes might not."""
+
+_DEATHS = 3
+
 Leg = tuple[Sequence[Fault], Fault]
 """Faults that overlap, and the power cut that ends them."""
+
+
+def chosen(faults: Sequence[Fault], count: int, chance: random.Random) -> list[Fault]:
+    """So many faults: those that are needed always, and others that chance chooses.
+
+    A stager that dies costs its group a session, so unless all are wanted it dies at a few points only.
+    """
+    if count >= len(faults):
+        return list(faults)
+    deaths = [fault for fault in faults if fault.name.startswith("a stager killed")]
+    needed = [fault for fault in faults if fault.name in ALWAYS] + chance.sample(deaths, _DEATHS)
+    others = [fault for fault in faults if fault not in needed and fault not in deaths]
+    return needed + chance.sample(others, count - len(needed))
 
 
 def dealt(faults: Sequence[Fault], legs: int, rounds: int, chance: random.Random) -> list[Leg]:

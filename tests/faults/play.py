@@ -36,7 +36,7 @@ from tests.faults.witness import deadlocks
 from tests.support.child import Child
 from tests.support.eventually import eventually
 
-_HANDS = 4
+_HANDS = 6
 """So many faults go on at once."""
 _DRAIN_S = 180.0
 _DRAIN_BROKEN_S = 20.0
@@ -48,9 +48,10 @@ _PROMISED_S = {"takeover from a stager frozen at stager.filed": 12.0}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much there is of everything."""
+    """How much there is of everything: events acked, faults a round, legs in all rounds, events a second."""
 
     acked: int
+    faults: int
     legs: int
     rounds: int
     events_s: int

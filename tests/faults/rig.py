@@ -35,7 +35,7 @@ STAGERS = ("stager-a", "stager-b", "stager-c")
 PARTS = ("api", "broker", "guest", "ingest", "postgres", *STAGERS)
 """What a fault can hold. `guest` is a stager that comes and goes."""
 PARTITIONS = 6
-SPOOL_BYTES_MAX = 6 << 20
+SPOOL_BYTES_MAX = 4 << 20
 RATE_EVENTS_S = 5_000
 BURST_SOURCE = "burst"
 TOPIC = "touchpoints"
@@ -219,14 +219,15 @@ class Rig:
         self.preloads.set_clock(0)
         for proxy in (self._broker_proxy, self._postgres_proxy):
             proxy.set()
-        parts: list[Broker | Postgres | RejseProcess] = [self.broker, self.postgres, *self._services.values()]
-        for part in parts:
-            if part.running:
-                part.resume()
+        for server in (self.broker, self.postgres):
+            if server.running:
+                server.resume()
         self.heal_servers()
-        for name, process in self._services.items():
-            if not process.running:
-                self.launch(name)
+        # Anew, all of them: one may stand still, or be armed to die.
+        for part in ("ingest", "api", *STAGERS):
+            self.end(part)
+            self.launch(part)
+        self.await_ready()
 
     def freeze_frame(self) -> None:
         """Let everything stand still, and copy what a power cut would leave."""

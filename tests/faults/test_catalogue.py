@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.faults.breaking_everything import POWER_CUTS
-from tests.faults.catalogue import BY_THE_END, BY_THE_LOAD, FAULTS, dealt
+from tests.faults.catalogue import ALWAYS, BY_THE_END, BY_THE_LOAD, FAULTS, chosen, dealt
 
 _ROWS = {*range(1, 13), *range(19, 29), 30}
 
@@ -20,6 +20,17 @@ def test_no_two_faults_have_one_name() -> None:
     """A report counts them by name."""
     names = [fault.name for fault in (*FAULTS, *POWER_CUTS)]
     assert len(names) == len(set(names))
+
+
+def test_what_is_needed_is_always_chosen() -> None:
+    """A change's campaign has a choice of the faults, the same for the same seed; a release's has all."""
+    names = {fault.name for fault in FAULTS}
+    assert names >= ALWAYS
+    some = chosen(FAULTS, 30, random.Random(5))
+    assert len(some) == 30
+    assert {fault.name for fault in some} >= ALWAYS
+    assert some == chosen(FAULTS, 30, random.Random(5))
+    assert len(chosen(FAULTS, 1_000, random.Random(5))) == len(FAULTS)
 
 
 def test_each_fault_is_dealt_once_a_round() -> None:

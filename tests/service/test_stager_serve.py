@@ -293,3 +293,25 @@ async def execute(database_url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_a_stager_that_is_still_joining_ends_when_it_is_told_to(
+    tmp_path: Path, database_url: str
+) -> None:
+    """A broker that takes connections and says nothing holds up the join, and not the end."""
+    stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
+    asked = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    environ = {"REJSE_DATA_DIR": str(tmp_path), "REJSE_KAFKA_BOOTSTRAP": f"127.0.0.1:{port}"}
+    async with asyncio.timeout(8), asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(load(Settings, environ), database_url, listener, stop, CLOCK))
+        await asked.wait()
+        stop.set()
+    silent.close()
