@@ -7,6 +7,10 @@ connection is answered 408 and closed. A request that comes in one piece, as nea
 Nor does it wait for ever for a client to take its answers: one that leaves them lie for `write_s`, also at
 the end of the connection, is cut off. And it queues whatever requests come in one packet, each with objects
 of its own; here no more than a few may wait, and a connection that sends more is closed.
+
+At the end of the service uvicorn closes a connection without a request under way at once, though one may be
+on the wire. Here it stays open for `linger_s`, and what comes meanwhile is answered, with `Connection:
+close`.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     headers_s: ClassVar[float] = 5.0
     body_s: ClassVar[float] = 15.0
     write_s: ClassVar[float] = 10.0
+    linger_s: ClassVar[float] = 0.3
 
     _phase: Phase = "idle"
     _message = 0
@@ -60,6 +65,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: tuple[Phase, int] | None = None
     _write_deadline: asyncio.TimerHandle | None = None
+    is_ending = False
+    """Whether the service ends: every answer is the last one of its connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for the first request."""
@@ -102,11 +109,25 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._measure_headers()
         super().on_headers_complete()
         self._has_cycle = True
+        if self.is_ending:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The end of a request."""
         self._phase = "idle"
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Answer what is under way, or on its way, and no more."""
+        self.is_ending = True
+        if self._is_answering():
+            super().shutdown()
+        else:
+            self.loop.call_later(self.linger_s, self._end_idle)
+
+    def _end_idle(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def on_response_complete(self) -> None:
         """The end of an answer, which may also be the end of the connection."""

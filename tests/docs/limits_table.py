@@ -162,6 +162,7 @@ EVERYWHERE: tuple[Limit, ...] = (
     Limit("time for a request's body", "shared.receiving:DeadlineProtocol.body_s", "408, closed"),
     Limit("a request's headers", "shared.receiving:HEADER_BYTES_MAX", "431, closed"),
     Limit("an answer that the client doesn't take", "shared.receiving:DeadlineProtocol.write_s", "cut off"),
+    Limit("an idle connection at the end", "shared.receiving:DeadlineProtocol.linger_s", "closed"),
     Limit("requests sent before an earlier answer", "shared.receiving:PIPELINED_MAX", "closed"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
     Limit("a count in a journey's rule", "shared.journey.definition:COUNT_MAX", "the definition is refused"),

@@ -369,3 +369,35 @@ async def test_a_client_that_hangs_up_while_it_waits_costs_nobody_anything(tmp_p
         )
         assert (await ingest.post(event())).status_code == 202
         assert len(await kept_in_local_log(tmp_path)) == 2
+
+
+class Patient(BoundedProtocol):
+    """The protocol as it ends a service, with more time than a test takes."""
+
+    linger_s: ClassVar[float] = 6.0
+
+
+async def test_a_request_that_is_on_the_wire_at_the_end_is_answered(tmp_path: Path) -> None:
+    """Who keeps a connection open can't know that the service has been told to end: the request that it sends
+    in that moment is answered, as the connection's last one."""
+    async with running_ingest(tmp_path, protocol=Patient) as ingest:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", ingest.port))
+        wire.send(REQUEST)
+        assert (await wire.answer()).split()[1] == b"202"
+        ingest.stop.set()
+        await eventually_async(partial(_is_shut, ingest.port))
+        wire.send(REQUEST)
+        answers = await wire.answers()
+        wire.close()
+
+    assert answers.startswith(b"HTTP/1.1 202 ")
+    assert b"\r\nconnection: close\r\n" in answers
+
+
+async def _is_shut(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
