@@ -12,14 +12,16 @@ Parts = Mapping[str, Sequence[str]]
 """The modules of each part, by prefix. The longest prefix decides."""
 
 _METRICS = "prometheus_client"
+_FITNESS = ("shared.suspicion", "shared.content", "shared.fitness", "shared.refusals")
+_HTTP = ("uvicorn", "httptools", "shared.receiving")
 REST = "the rest, the event loop's own"
 
 INGEST: Parts = {
-    "uvicorn: HTTP and its socket": ("uvicorn", "httptools", "services.ingest.protocol"),
+    "uvicorn: HTTP and its socket": (*_HTTP, "services.ingest.protocol", "services.ingest.front"),
     "the door: head, key, limits, answer": ("services.ingest", "shared", "fastapi", "starlette"),
     "accepting: suspicion, decode, checks, encode": (
-        *("services.ingest.accept", "services.ingest.frames", "services.ingest.suspicion"),
-        *("services.ingest.thorough", "shared.touchpoint", "shared.codec"),
+        *("services.ingest.accept", "services.ingest.frames", "services.ingest.thorough"),
+        *("shared.touchpoint", "shared.codec", *_FITNESS),
     ),
     "group commit, detour and spool": (
         *("services.ingest.writer", "services.ingest.detour", "services.ingest.direct"),
@@ -31,7 +33,10 @@ INGEST: Parts = {
 }
 STAGER: Parts = {
     "aiokafka, its socket, records": ("aiokafka", "shared.eventlog"),
-    "reading: decode, ids, digests": ("services.stager.batch", "shared.codec", "shared.ids"),
+    "reading: decode, checks, ids, digests": (
+        *("services.stager.batch", "shared.codec", "shared.ids", "shared.store.ids"),
+        *_FITNESS,
+    ),
     "identity": ("services.stager.identity", "shared.touchpoint"),
     "fold": ("services.stager.assign", "shared.journey"),
     "the transaction: sorting out, rows, columns": ("services.stager.store", "services.stager.changes"),
@@ -39,7 +44,7 @@ STAGER: Parts = {
     "the loop, partitions, metrics": ("services.stager", "shared", _METRICS),
 }
 API: Parts = {
-    "uvicorn: HTTP and its socket": ("uvicorn", "httptools"),
+    "uvicorn: HTTP and its socket": _HTTP,
     "the gate: key, errors, metrics": ("services.api.routes.gate", "shared.keys", "shared.metrics", _METRICS),
     "FastAPI and Starlette": ("fastapi", "starlette"),
     "the route and the answer": ("services.api", "shared"),
