@@ -48,7 +48,7 @@ _PROMISED_S = {"takeover from a stager frozen at stager.filed": 12.0}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything: events acked, faults in all, faults a round, legs in all rounds, events a second."""
+    """How much there is: events acked, faults in all, faults a round, legs in all rounds, events a second."""
 
     acked: int
     faults_min: int
