@@ -15,8 +15,8 @@ from tests.faults.report import Report
 from tests.faults.rig import Rig
 from tests.faults.scale import Scale
 
-_CHANGE = Size(acked=200_000, faults=34, legs=5, rounds=1, events_s=1_200)
-_RELEASE = Size(acked=2_000_000, faults=100, legs=50, rounds=10, events_s=1_200)
+_CHANGE = Size(acked=200_000, faults_min=40, faults=34, legs=5, rounds=1, events_s=1_200)
+_RELEASE = Size(acked=2_000_000, faults_min=500, faults=100, legs=50, rounds=10, events_s=1_200)
 
 
 def run(scale: Scale, home: Path) -> Report:

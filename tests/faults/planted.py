@@ -22,7 +22,7 @@ from tests.faults.scale import Scale
 from tests.faults.scene import Fault
 
 _PATCHES = Path(__file__).with_name("patches")
-_SIZE = Size(acked=6_000, faults=1, legs=1, rounds=1, events_s=2_500)
+_SIZE = Size(acked=6_000, faults_min=0, faults=1, legs=1, rounds=1, events_s=2_500)
 _NOT_A_PROMISE = ("sometimes:", "acked events", "faults", "row ")
 _POWER_CUT, _POWER_CUT_ON_SPOOL = (cut.name for cut in POWER_CUTS)
 

@@ -48,9 +48,10 @@ _PROMISED_S = {"takeover from a stager frozen at stager.filed": 12.0}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much there is of everything: events acked, faults a round, legs in all rounds, events a second."""
+    """How much there is: events acked, faults in all, faults a round, legs in all rounds, events a second."""
 
     acked: int
+    faults_min: int
     faults: int
     legs: int
     rounds: int
@@ -191,9 +192,9 @@ class Play:
             ),
             Line(
                 "faults",
-                f"at least {len(self._done)}",
+                f"at least {self._size.faults_min}",
                 f"{number}, of which {cuts} power cuts",
-                not self._broken,
+                number >= self._size.faults_min and not self._broken,
             ),
             *verdict.lines,
             line(
