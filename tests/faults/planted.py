@@ -1,7 +1,8 @@
 """Twelve planted bugs, each of which a short campaign must find: who watches the watchman.
 
 Each is a patch to a copy of the services. A patch that no longer applies is a failure: the bug that it plants
-has to be planted anew where the code has gone.
+has to be planted anew where the code has gone. The services as they are go first, through every fault that
+aims at a bug: what found something there would find it everywhere.
 """
 
 from __future__ import annotations
@@ -75,33 +76,41 @@ BUGS = (
 
 
 def run(scale: Scale, home: Path) -> Report:
-    """Plant each bug by itself and look for it."""
-    lines = []
-    for bug in BUGS:
-        place = home / bug.patch
-        place.mkdir(mode=0o711)
-        lines.append(_hunt(bug, scale.seed, place))
+    """Look for a bug where none is, then plant each by itself and look for it."""
+    lines = [_control(scale.seed, _place(home, "control"))]
+    lines += [_hunt(bug, scale.seed, _place(home, bug.patch)) for bug in BUGS]
     return Report("Planted bugs", lines, [f"seed {scale.seed}"])
 
 
+def _place(home: Path, name: str) -> Path:
+    place = home / name
+    place.mkdir(mode=0o711)
+    (place / "code").mkdir()
+    return place
+
+
+def _control(seed: int, home: Path) -> Line:
+    copied_code(home / "code")
+    all_faults = [fault for bug in BUGS for fault in bug.faults]
+    return _line(Bug("no bug", "the services as they are", all_faults, _POWER_CUT), seed, home, found=False)
+
+
 def _hunt(bug: Bug, seed: int, home: Path) -> Line:
-    began_s = time.monotonic()
-    code = home / "code"
-    code.mkdir()
-    if refused := planted(bug.patch, copied_code(code)):
+    if refused := planted(bug.patch, copied_code(home / "code")):
         return Line(f"{bug.patch}: {bug.what}", "found", f"the patch doesn't apply: {refused}", False)
+    return _line(bug, seed, home, found=True)
+
+
+def _line(bug: Bug, seed: int, home: Path, *, found: bool) -> Line:
+    began_s = time.monotonic()
     try:
-        caught = _caught(bug, seed, home, code)
+        caught = _caught(bug, seed, home, home / "code")
     except Exception as error:
         traceback.print_exc()
         caught = [f"{type(error).__name__}: {error}"[:300]]
-    seconds = time.monotonic() - began_s
-    return Line(
-        f"{bug.patch}: {bug.what}",
-        "found",
-        f"{caught[0]} ({seconds:.0f} s)" if caught else f"nothing ({seconds:.0f} s)",
-        bool(caught),
-    )
+    seen = f"{caught[0] if caught else 'nothing'} ({time.monotonic() - began_s:.0f} s)"
+    promised = "found" if found else "nothing found"
+    return Line(f"{bug.patch}: {bug.what}", promised, seen, bool(caught) is found)
 
 
 def _caught(bug: Bug, seed: int, home: Path, code: Path) -> list[str]:
