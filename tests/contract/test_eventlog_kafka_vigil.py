@@ -103,6 +103,21 @@ async def test_a_consumer_that_never_finds_its_coordinator_is_replaced(broker: B
             await assert_reads_on(reader, broker, topic)
 
 
+async def test_a_consumer_that_answers_no_question_is_replaced(broker: Broker, topic: str) -> None:
+    """It asks on and on for the offsets of a partition that isn't there, as it does when it is wrong about
+    the cluster; its heartbeats go on, and nothing is fetched before the offsets are known."""
+    async with watched_reader(broker, topic, SHORT_S) as reader:
+
+        async def asks() -> int:
+            with pytest.raises(Transient):
+                await reader.bounds([PARTITIONS])
+            return reader.replacements
+
+        await eventually_async(asks, 60)
+        await poll_until_replaced(reader, 40)
+        await assert_reads_on(reader, broker, topic)
+
+
 async def test_a_group_that_is_lost_with_its_topic_is_joined_anew(own_broker: Broker, topic: str) -> None:
     """The coordinator has forgotten all groups, and for a while there is none."""
     async with watched_reader(own_broker, topic, SHORT_S) as reader:

@@ -105,11 +105,13 @@ class Member:
         if fetched or not started or fetched_ms != self._fetched_ms:
             self._vigil.fetch_heard()
         self._fetched_ms = fetched_ms
-        if self._vigil.is_silent():
-            self.replacements += 1
-            _log.warning("kafka_consumer_replaced", extra=fields(replacements=self.replacements))
-            self.revoked()
-            self._renewal = self._background.spawn(self._renew(), "kafka-consumer-renewal")
+        self._replace_if_silent()
+
+    def asked(self, answered: bool) -> None:
+        """Note whether a question for offsets was answered, and replace a consumer that answers none."""
+        if self._renewal is None:
+            self._vigil.asked(answered)
+            self._replace_if_silent()
 
     def revoked(self) -> None:
         """The group is being rebalanced, or has lost us."""
@@ -125,6 +127,13 @@ class Member:
     async def close(self, timeout_s: float) -> None:
         """Leave the group; what runs in the background has been ended before."""
         await end_consumer(self.consumer, timeout_s)
+
+    def _replace_if_silent(self) -> None:
+        if self._vigil.is_silent():
+            self.replacements += 1
+            _log.warning("kafka_consumer_replaced", extra=fields(replacements=self.replacements))
+            self.revoked()
+            self._renewal = self._background.spawn(self._renew(), "kafka-consumer-renewal")
 
     async def _probe(self) -> None:
         await cluster_id(self._bootstrap, _PROBE_TIMEOUT_S)

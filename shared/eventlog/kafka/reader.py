@@ -115,12 +115,16 @@ class KafkaReader:
 
     async def bounds(self, partitions: Collection[int]) -> Mapping[int, Bounds]:
         places = [TopicPartition(self._topic, partition) for partition in partitions]
+        answered = False
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
                 begin = await self._consumer.beginning_offsets(places)
                 end = await self._consumer.end_offsets(places)
+            answered = True
         except (KafkaError, OSError) as error:
             raise translated(error) from error
+        finally:
+            self._member.asked(answered)
         return {place.partition: Bounds(begin[place], end[place]) for place in places}
 
     async def ends(self) -> Mapping[int, int]:

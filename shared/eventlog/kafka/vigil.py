@@ -1,9 +1,9 @@
 """Notices that a consumer has fallen silent although its broker answers.
 
 aiokafka's consumer can stop for good without an error: its coordinator is gone and it looks for it in vain,
-or one of its tasks has died. Two signs tell that it lives, and it takes both: the group answers its
-heartbeats, and the broker its fetches. While the broker itself does not answer, silence says nothing, and a
-consumer that waits for it comes back sooner than a new one would get in.
+or one of its tasks has died. Three signs tell that it lives, and it takes all of them: the group answers its
+heartbeats, and the broker its fetches and its questions for offsets. While the broker itself does not answer,
+silence says nothing, and a consumer that waits for it comes back sooner than a new one would get in.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Vigil:
         """Watch a new consumer, of which nothing has been heard yet."""
         self._group_s = self._fetch_s = self._probed_s = self._clock.monotonic_s()
         self._answering_since_s: float | None = None
+        self._asked_in_vain_s: float | None = None
 
     def group_heard(self) -> None:
         """The group has answered the consumer."""
@@ -45,10 +46,18 @@ class Vigil:
         """The broker has answered a fetch, or there is nothing to fetch."""
         self._fetch_s = self._clock.monotonic_s()
 
+    def asked(self, answered: bool) -> None:
+        """The broker was asked for offsets by way of the consumer."""
+        if answered:
+            self._asked_in_vain_s = None
+        elif self._asked_in_vain_s is None:
+            self._asked_in_vain_s = self._clock.monotonic_s()
+
     def is_silent(self) -> bool:
         """Whether for so many seconds the broker answered and the consumer did not; to be asked often."""
         now_s = self._clock.monotonic_s()
-        heard_s = min(self._group_s, self._fetch_s)
+        asked_s = now_s if self._asked_in_vain_s is None else self._asked_in_vain_s
+        heard_s = min(self._group_s, self._fetch_s, asked_s)
         if now_s - heard_s < self._silent_s * _SUSPECT_SHARE:
             self._answering_since_s = None
             return False
