@@ -129,8 +129,9 @@ ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stag
 """
 
 NEW_DEAD_LETTERS = """
-INSERT INTO dead_letters (log_id, topic, partition, "offset", reason, value, recorded_at)
-SELECT $1, $2, *, $7::timestamptz FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[])
+INSERT INTO dead_letters (log_id, topic, partition, "offset", digest, reason, value, recorded_at)
+SELECT $1, $2, n.partition, n."offset", sha256(n.value), n.reason, n.value, $7::timestamptz
+FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[]) AS n (partition, "offset", reason, value)
 ON CONFLICT DO NOTHING
 """
 

@@ -178,6 +178,7 @@ dead_letters = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the value"),
     Column("reason", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
     Column("recorded_at", _TIME, nullable=False),

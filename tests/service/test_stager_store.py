@@ -189,6 +189,20 @@ async def test_records_that_are_no_touchpoints_are_set_aside_with_their_bytes(wo
     ]
 
 
+async def test_a_log_made_anew_can_have_a_dead_letter_at_the_same_place(world: World) -> None:
+    """The bytes tell them apart; and read again, each is still one."""
+    writer = await world.writer()
+    for value in (b"old", b"new", b"new"):
+        await writer.commit_values([value])
+        async with connection_of(world.pool) as connection:
+            await connection.execute("UPDATE stager_offsets SET next_offset = 0")
+        await writer.claim()
+    async with connection_of(world.pool) as connection:
+        rows = await connection.fetch('SELECT "offset", value FROM dead_letters ORDER BY value')
+
+    assert [tuple(row) for row in rows] == [(0, b"new"), (0, b"old")]
+
+
 async def test_what_the_store_refuses_leaves_nothing_behind(world: World) -> None:
     """A record that PostgreSQL can't hold fails its whole batch, offsets included."""
     writer = await world.writer()
