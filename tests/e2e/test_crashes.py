@@ -54,21 +54,30 @@ def test_killing_ingest_under_load_loses_and_doubles_nothing(production: Install
     check(production, load)
 
 
-@pytest.mark.parametrize(
-    "point", ["stager.begin", "stager.fenced", "stager.filed", "stager.before_commit", "stager.after_commit"]
-)
-def test_a_stager_that_dies_in_a_batch_is_taken_over(production: Installation, point: str) -> None:
-    """A stager dies by its own hand in the middle of a batch while a second one is at work: the second takes
-    the partitions over, and no record is lost or doubled."""
+POINTS = ("begin", "fenced", "filed", "before_commit", "after_commit")
+
+
+def test_stagers_that_die_in_a_batch_are_taken_over(production: Installation) -> None:
+    """Stagers die by their own hand in the middle of a batch, each at another point of it, while one more is
+    at work: that one takes all partitions over, and no record is lost or doubled."""
     production.start("ingest")
-    dying = production.start("stager", REJSE_FAILPOINTS=f"{point}:kill:5")
-    second = production.start("stager", REJSE_STAGER_PORT=str(free_port()))
+    dying = [
+        production.process(
+            "stager", REJSE_FAILPOINTS=f"stager.{point}:kill:3", REJSE_STAGER_PORT=str(free_port())
+        )
+        for point in POINTS
+    ]
+    for one in dying:
+        one.launch()
+    survivor = production.start("stager")
+    for one in dying:
+        one.await_ready(60)
     with Workload(production) as load:
-        assert dying.wait(60) == -9
+        assert [one.wait(60) for one in dying] == [-9] * len(POINTS)
         reached = load.total_acked()
         eventually(load.total_acked, 60, until=lambda number: number >= reached + 500)
 
-    assert second.running
+    assert survivor.running
     check(production, load)
 
 
