@@ -29,8 +29,9 @@ async def note(url):
     await connection.execute("SELECT pg_advisory_lock(1)")
     await connection.execute("CREATE TABLE IF NOT EXISTS starts (at timestamptz)")
     await connection.execute("INSERT INTO starts VALUES (now())")
-    print(await connection.fetchval("SELECT count(*) FROM starts"), flush=True)
+    count = await connection.fetchval("SELECT count(*) FROM starts")
     await connection.close()
+    print(count, flush=True)
 
 data_dir = Path(sys.argv[1])
 with embedded_postgres(data_dir) as url:
