@@ -29,6 +29,9 @@ _GATHER_PART = 1 / 8
 _GATHER_S_MIN, _GATHER_S_MAX = 0.0005, 0.002
 """Below the least, timers are too coarse; the most bounds what a slow log adds to a latency."""
 
+GROUP_RECORDS_MAX = 10_000
+"""With more an append would hardly be cheaper for each, and those behind it would wait for it the longer."""
+
 AGE_S_MAX = 10.0
 """A request that has waited for longer is not appended any more: its sender has given up, or is about to."""
 
@@ -46,6 +49,8 @@ class GroupWriter:
         self._waiting: list[_Waiting] = []
         self._work = asyncio.Event()
         self._closing = False
+        self.waited_s = 0.0
+        """How long the oldest request of the group under way had to wait for the groups before it."""
 
     def write(self, records: Sequence[NewRecord], settled: Settled) -> None:
         """Append records with those of other requests, and call back."""
@@ -58,16 +63,31 @@ class GroupWriter:
             await self._work.wait()
             self._work.clear()
             if self._waiting:
-                group, self._waiting = self._waiting, []
+                group = self._next_group()
                 began_s = self._clock.monotonic_s()
+                self.waited_s = began_s - group[0][2]
                 await self._commit(self._young(group))
                 if len(group) > 1:
                     await self._gather(self._clock.monotonic_s() - began_s)
+                if not self._waiting:
+                    self.waited_s = 0.0
 
     def finish(self) -> None:
         """Let `run` return as soon as nothing waits."""
         self._closing = True
         self._work.set()
+
+    def _next_group(self) -> list[_Waiting]:
+        """The requests that have waited longest, not many more than fill a group."""
+        records = 0
+        for at, (more, _, _) in enumerate(self._waiting):
+            records += len(more)
+            if records >= GROUP_RECORDS_MAX:
+                group, self._waiting = self._waiting[: at + 1], self._waiting[at + 1 :]
+                self._work.set()
+                return group
+        group, self._waiting = self._waiting, []
+        return group
 
     async def _gather(self, append_s: float) -> None:
         """Let the next requests of those who were just answered come."""
