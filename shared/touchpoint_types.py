@@ -16,6 +16,9 @@ import msgspec
 from shared import strict_yaml
 from shared.touchpoint import Channel
 
+UNKNOWN_TYPES_MAX = 500
+"""How many unknown types are counted by name, in a shard of the counters and in an answer."""
+
 
 class TouchpointType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A type of touchpoint. `sentiment` is the usual one, null where it depends; `content` is soft where it

@@ -70,7 +70,7 @@ def create_app(
     customers.add_routes(api.router, pool, reference, clock)
     timelines.add_routes(api.router, pool)
     journeys.add_routes(api.router, pool, reference, clock)
-    types.add_routes(api.router)
+    types.add_routes(api.router, pool)
     api.router.routes.extend(probe_routes(readiness, metrics))
     return api
 

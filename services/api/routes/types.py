@@ -8,7 +8,8 @@ from starlette.responses import Response
 from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, PathOnlyRoute
 from services.api.views.answers import TouchpointTypes
-from services.api.views.types import listed_types
+from services.api.views.types import listed_types, types_and_unknown
+from shared.store.engine import Pool
 
 _EXAMPLE = {
     "types": [
@@ -23,17 +24,20 @@ _EXAMPLE = {
             "content": "hard",
         }
     ],
+    "unknown": [{"type": "prodcut_viewed", "count": 12, "last_stored_at": "2026-03-01T12:00:00Z"}],
+    "unknown_others": 0,
 }
 
 
-def add_routes(router: APIRouter) -> None:
+def add_routes(router: APIRouter, pool: Pool) -> None:
     """Attach the operation."""
     types = listed_types()
 
     async def list_types() -> Response:
         """The catalogue of touchpoint types: what each means, where it usually happens and how it is felt,
-        and what Segment, GA4 and Shopify call it."""
-        return Answer(TouchpointTypes(types))
+        and what Segment, GA4 and Shopify call it. Touchpoints of any other type are kept and counted:
+        `unknown` names those types."""
+        return Answer(await types_and_unknown(pool, types))
 
     router.add_api_route(
         "/v1/touchpoint-types",

@@ -180,10 +180,22 @@ class TypeItem(msgspec.Struct, frozen=True, omit_defaults=True):
     content: Literal["soft", "hard"] | None = None
 
 
+class UnknownType(msgspec.Struct, frozen=True):
+    """A type that the catalogue doesn't have: how many touchpoints of it are stored, and since when the
+    latest is."""
+
+    type: str
+    count: int
+    last_stored_at: datetime
+
+
 class TouchpointTypes(msgspec.Struct, frozen=True):
-    """The catalogue of touchpoint types, in its order."""
+    """The catalogue of touchpoint types in its order, and the unknown types that came, the most frequent
+    first. `unknown_others` counts the touchpoints of those that are not told by name."""
 
     types: Sequence[TypeItem]
+    unknown: Sequence[UnknownType]
+    unknown_others: int
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):
