@@ -189,6 +189,9 @@ async def test_touchpoints_of_unknown_types_are_kept_and_each_counted_once(world
     assert (again.stored, again.unknown_types) == (1, 1)
     assert await world.unknown_types() == {"gym_visited": 2, "prodcut_viewed": 1}
     assert await world.differences() == []
+    async with connection_of(world.pool) as connection:
+        await connection.execute("UPDATE unknown_types SET count = count + 1 WHERE type = 'gym_visited'")
+    assert await world.differences() == ["touchpoints of the unknown type gym_visited is 4, it must be 2"]
 
 
 async def test_unknown_types_beyond_the_room_are_counted_together(world: World) -> None:
