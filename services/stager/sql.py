@@ -128,6 +128,25 @@ ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stag
     DO UPDATE SET count = f.count + EXCLUDED.count
 """
 
+# A new name is taken while the shard has room for it; what has no name there is counted under the empty one.
+ADD_UNKNOWN_TYPES = """
+WITH arrived AS (
+    SELECT n.type, n.count, EXISTS (
+        SELECT FROM unknown_types AS u WHERE u.shard = $3::smallint AND u.type = n.type
+    ) AS named
+    FROM unnest($1::text[], $2::bigint[]) AS n (type, count)
+), placed AS (
+    SELECT count, CASE WHEN named OR row_number() OVER (PARTITION BY named ORDER BY type)
+        <= $5::int - (SELECT count(*) FROM unknown_types WHERE shard = $3::smallint AND type <> '')
+        THEN type ELSE '' END AS type
+    FROM arrived
+)
+INSERT INTO unknown_types AS u (shard, type, count, recorded_at)
+SELECT $3::smallint, type, sum(count), $4::timestamptz FROM placed GROUP BY type ORDER BY type
+ON CONFLICT (shard, type) DO UPDATE SET count = u.count + EXCLUDED.count,
+    recorded_at = greatest(u.recorded_at, EXCLUDED.recorded_at)
+"""
+
 NEW_DEAD_LETTERS = """
 INSERT INTO dead_letters (log_id, topic, partition, "offset", digest, reason, value, recorded_at)
 SELECT $1, $2, n.partition, n."offset", sha256(n.value), n.reason, n.value, $7::timestamptz

@@ -22,12 +22,14 @@ from services.stager import identity, sql
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import read_states, refold, write_changes
+from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey, Touch
 from shared.store.engine import Connection, Pool, connection_of
+from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
 
@@ -50,6 +52,8 @@ class Done:
     conflicts: int
     dead: int
     changes: Sequence[Change]
+    unknown_types: int
+    """How many of the stored ones are of a type that the catalogue doesn't have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class BatchStore:
         self._shard = shard
         self._new_id = new_id
         self._failpoints = failpoints
+        self._known_types = known_types()
         self._backfilled: set[str] = set()
 
     def trust_absence(self, journey: Journey) -> None:
@@ -131,12 +136,22 @@ class BatchStore:
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
             changes = await self._fold(connection, filed)
-            await write_changes(connection, changes, (self._shard + lane) % COUNTER_SHARDS, now)
+            shard = (self._shard + lane) % COUNTER_SHARDS
+            await write_changes(connection, changes, shard, now)
+            unknown = unknown_types(sorted_.fresh, self._known_types)
+            await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")
-        return Done(len(sorted_.fresh), sorted_.duplicates, sorted_.conflicts, len(batch.dead), changes)
+        return Done(
+            len(sorted_.fresh),
+            sorted_.duplicates,
+            sorted_.conflicts,
+            len(batch.dead),
+            changes,
+            unknown.total(),
+        )
 
     async def _fence(self, connection: Connection, batch: Batch, held: Mapping[int, Claimed]) -> None:
         partitions = [advance.partition for advance in batch.advances]

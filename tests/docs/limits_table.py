@@ -118,6 +118,11 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "the rest comes with the next one",
     ),
     Limit(
+        "unknown types counted by name, a shard of the counters",
+        "shared.touchpoint_types:UNKNOWN_TYPES_MAX",
+        "those beyond are counted together",
+    ),
+    Limit(
         "a loop that stands still, or commits nothing of what waits",
         "services.stager.app:STUCK_AFTER_S",
         "`/readyz` is 503",

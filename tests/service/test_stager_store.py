@@ -28,6 +28,7 @@ from shared.journey.definition import parse
 from shared.journey.fold import Journey
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.touchpoint import Touchpoint
+from shared.touchpoint_types import UNKNOWN_TYPES_MAX
 from tests.support.audit import differences
 from tests.support.clock import ManualClock
 from tests.support.journeys import EPOCH, all_journeys
@@ -105,6 +106,13 @@ class World:
         async with connection_of(self.pool) as connection:
             return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
 
+    async def unknown_types(self) -> dict[str, int]:
+        async with connection_of(self.pool) as connection:
+            rows = await connection.fetch(
+                "SELECT type, sum(count)::int AS count FROM unknown_types GROUP BY 1"
+            )
+        return {row["type"]: row["count"] for row in rows}
+
     async def differences(self, now: datetime | None = None) -> list[str]:
         async with connection_of(self.pool) as connection:
             return await differences(connection, self.journeys, now)
@@ -160,6 +168,46 @@ async def test_the_same_id_with_another_body_is_a_conflict_and_the_first_wins(wo
     assert (done.stored, done.duplicates, done.conflicts) == (1, 0, 2)
     assert await world.count("customers") == 1
     assert await world.count("touchpoints") == 2
+
+
+async def test_touchpoints_of_unknown_types_are_kept_and_each_counted_once(world: World) -> None:
+    """A duplicate, a conflict and a known type count nothing; the sums hold over batches and shards."""
+    first, other = await world.writer(), await world.writer(1)
+    done = await first.commit(
+        touchpoint("a", type_="gym_visited"),
+        touchpoint("a", type_="gym_visited"),
+        touchpoint("b", type_="prodcut_viewed"),
+        touchpoint("c"),
+    )
+    again = await other.commit(
+        touchpoint("a", type_="gym_visited"),
+        touchpoint("b", type_="gym_left"),
+        touchpoint("d", type_="gym_visited"),
+    )
+
+    assert (done.stored, done.unknown_types) == (3, 2)
+    assert (again.stored, again.unknown_types) == (1, 1)
+    assert await world.unknown_types() == {"gym_visited": 2, "prodcut_viewed": 1}
+    assert await world.differences() == []
+    async with connection_of(world.pool) as connection:
+        await connection.execute("UPDATE unknown_types SET count = count + 1 WHERE type = 'gym_visited'")
+    assert await world.differences() == ["touchpoints of the unknown type gym_visited is 4, it must be 2"]
+
+
+async def test_unknown_types_beyond_the_room_are_counted_together(world: World) -> None:
+    """However many names come, a shard keeps so many, and every touchpoint is in the sum; a name that is
+    kept goes on being counted by itself."""
+    writer = await world.writer()
+    for batch in range(3):
+        number = UNKNOWN_TYPES_MAX - 10 if batch == 0 else 20
+        names = [f"made_up_{batch}_{one}" for one in range(number)]
+        await writer.commit(*(touchpoint(name, type_=name) for name in names))
+    await writer.commit(touchpoint("again", type_="made_up_0_7"))
+
+    found = await world.unknown_types()
+    assert len(found) == UNKNOWN_TYPES_MAX + 1
+    assert (found[""], found["made_up_0_7"], sum(found.values())) == (30, 2, UNKNOWN_TYPES_MAX + 31)
+    assert await world.differences() == []
 
 
 async def test_a_retry_that_ingest_gave_another_time_is_a_duplicate(world: World) -> None:
@@ -411,7 +459,7 @@ _events = st.lists(
     st.tuples(
         st.integers(0, 5),
         st.integers(0, 60),
-        st.sampled_from(["order_completed", "product_viewed", "offer_declined", "call_ended"]),
+        st.sampled_from(["order_completed", "product_viewed", "offer_declined", "call_ended", "gym_left"]),
     ),
     min_size=1,
     max_size=25,
@@ -427,7 +475,7 @@ async def test_any_order_duplication_batching_and_sweeping_ends_in_the_fold(
     async with connection_of(world.pool) as connection:
         await connection.execute(
             "TRUNCATE customers, identities, touchpoints, touchpoint_ids, journey_states, "
-            "stage_transitions, stage_counts, stage_flows, stager_offsets"
+            "stage_transitions, stage_counts, stage_flows, stager_offsets, unknown_types"
         )
     sent = [
         touchpoint(str(number), f"user_id:{who}", day=day * 5, type_=type_)

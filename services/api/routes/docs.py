@@ -17,6 +17,7 @@ _ANSWERS = (
     answers.Journeys,
     answers.Counts,
     answers.Flows,
+    answers.TouchpointTypes,
     answers.ProblemAnswer,
 )
 
