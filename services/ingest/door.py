@@ -79,7 +79,7 @@ class TouchpointsDoor:
         """Whose request it is, and the room that it has."""
         key = self._key(head)
         self._rates.check(key.id)
-        self._turns.check(self.writer.waited_s)
+        self._turns.check(self.writer.behind_s())
         head.check_media()
         head.check_length()
         return key, self._in_flight.hold(head.length)

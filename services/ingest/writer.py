@@ -49,13 +49,21 @@ class GroupWriter:
         self._waiting: list[_Waiting] = []
         self._work = asyncio.Event()
         self._closing = False
-        self.waited_s = 0.0
+        self._records = 0
+        """How many wait."""
+        self._waited_s = 0.0
         """How long the oldest request of the group under way had to wait for the groups before it."""
 
     def write(self, records: Sequence[NewRecord], settled: Settled) -> None:
         """Append records with those of other requests, and call back."""
         self._waiting.append((records, settled, self._clock.monotonic_s()))
+        self._records += len(records)
         self._work.set()
+
+    def behind_s(self) -> float:
+        """How long (seconds) what comes now will have to wait, as far as what waits already tells. A single
+        append that takes its time says nothing of the next one: more than a group must wait behind it."""
+        return self._waited_s if self._records >= GROUP_RECORDS_MAX else 0.0
 
     async def run(self) -> None:
         """Append until `finish` was called and nothing waits any more."""
@@ -65,12 +73,10 @@ class GroupWriter:
             if self._waiting:
                 group = self._next_group()
                 began_s = self._clock.monotonic_s()
-                self.waited_s = began_s - group[0][2]
+                self._waited_s = began_s - group[0][2]
                 await self._commit(self._young(group))
                 if len(group) > 1:
                     await self._gather(self._clock.monotonic_s() - began_s)
-                if not self._waiting:
-                    self.waited_s = 0.0
 
     def finish(self) -> None:
         """Let `run` return as soon as nothing waits."""
@@ -85,8 +91,10 @@ class GroupWriter:
             if records >= GROUP_RECORDS_MAX:
                 group, self._waiting = self._waiting[: at + 1], self._waiting[at + 1 :]
                 self._work.set()
-                return group
-        group, self._waiting = self._waiting, []
+                break
+        else:
+            group, self._waiting = self._waiting, []
+        self._records -= records
         return group
 
     async def _gather(self, append_s: float) -> None:

@@ -147,23 +147,34 @@ async def test_work_that_is_too_old_is_answered_and_not_done() -> None:
 
 
 async def test_a_group_has_its_bound_and_the_rest_goes_out_in_the_next_ones() -> None:
-    """No request is torn, none is left behind, and how long the oldest waited is told."""
-    log, clock = Slow(), ManualClock(EPOCH)
+    """No request is torn, and none is left behind."""
+    log = Slow()
     many = [b"%d" % number for number in range(GROUP_RECORDS_MAX // 2 + 1)]
-    async with running(log, clock) as requests:
+    async with running(log) as requests:
         requests.write(b"first")
         await turns()
         for _ in range(3):
             requests.write(*many)
-        clock.advance(2)
-        log.go.release()
-        await turns()
-        assert requests.writer.waited_s == 2
-        log.go.release()
-        await turns()
-        log.go.release()
-        await turns()
-        assert requests.writer.waited_s == 0
 
     assert [len(group) for group in log.groups] == [1, 2 * len(many), len(many)]
     assert set(requests.told) == {0, 1, 2, 3}
+
+
+async def test_only_more_than_a_group_behind_a_slow_one_has_to_wait() -> None:
+    """A slow append alone, or a crowd alone, is no reason to turn somebody away."""
+    log, clock = Slow(), ManualClock(EPOCH)
+    many = [b"%d" % number for number in range(GROUP_RECORDS_MAX)]
+    async with running(log, clock) as requests:
+        requests.write(b"first")
+        await turns()
+        requests.write(b"waits")
+        clock.advance(2)
+        log.go.release()
+        await turns()
+        assert requests.writer.behind_s() == 0
+        requests.write(*many)
+        assert requests.writer.behind_s() == 2
+        log.go.release()
+        await turns()
+        requests.write(*many)
+        assert requests.writer.behind_s() == 0
