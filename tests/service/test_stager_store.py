@@ -208,7 +208,7 @@ async def test_what_the_store_refuses_leaves_nothing_behind(world: World) -> Non
     writer = await world.writer()
     batch = read_batch(writer.records([encode(touchpoint("a")), encode(touchpoint("b", "user_id:2"))]))
     unseen = msgspec.structs.replace(batch.incoming[1].touchpoint, identities=("user_id:\0",))
-    incoming = [batch.incoming[0], dataclasses.replace(batch.incoming[1], touchpoint=unseen)]
+    incoming = [batch.incoming[0], msgspec.structs.replace(batch.incoming[1], touchpoint=unseen)]
     with pytest.raises(Permanent):
         await writer.store.commit(dataclasses.replace(batch, incoming=incoming), {0: writer.stands}, NOW)
 
