@@ -162,11 +162,11 @@ class BatchStore:
         claims = [identity.Claim(one.uid, one.touchpoint.identities) for one in fresh]
         filing = identity.file(claims, {row["identity"]: row["customer_id"] for row in rows}, self._new_id)
         await _learn(connection, filing, now)
-        await connection.execute(sql.LOCK_CUSTOMERS, list(set(filing.customer_ids)))
-        await _store_touchpoints(connection, filing.customer_ids, fresh)
         by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
         for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
             by_customer[customer_id].append(incoming)
+        await connection.execute(sql.LOCK_CUSTOMERS, list(by_customer))
+        await _store_touchpoints(connection, by_customer)
         return _Filed(by_customer, frozenset(filing.new_customers))
 
     async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
@@ -244,18 +244,20 @@ async def _learn(connection: Connection, filing: identity.Filing, now: datetime)
         raise Contended("an identity was made by another transaction first")
 
 
-async def _store_touchpoints(
-    connection: Connection, customer_ids: Sequence[UUID], fresh: Sequence[Incoming]
-) -> None:
-    await connection.execute(
-        sql.NEW_TOUCHPOINTS,
-        customer_ids,
-        [one.touchpoint.occurred_at for one in fresh],
-        [one.uid for one in fresh],
-        [one.touchpoint.type for one in fresh],
-        [one.touchpoint.channel for one in fresh],
-        [one.value for one in fresh],
-    )
+async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequence[Incoming]]) -> None:
+    rows = [
+        (
+            customer_id,
+            one.touchpoint.occurred_at,
+            one.uid,
+            one.touchpoint.type,
+            one.touchpoint.channel,
+            one.value,
+        )
+        for customer_id in sorted(filed)
+        for one in filed[customer_id]
+    ]
+    await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)
 
 
 def _touches_by_journey(
