@@ -29,11 +29,7 @@ WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
 RETURNING o.partition
 """
 
-NEW_IDS = """
-INSERT INTO touchpoint_ids (id, body_hash)
-SELECT * FROM unnest($1::uuid[], $2::bigint[])
-ON CONFLICT DO NOTHING RETURNING id
-"""
+ID_COLUMNS = ("id", "body_hash")
 
 BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"
 

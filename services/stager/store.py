@@ -3,8 +3,9 @@
 Theory of operation. The fence comes first: the update that moves the offsets finds its row only under the
 epoch and the offset that this process knows, so a stager that has lost a partition can't write, and its row
 lock orders a batch and a claim. Then ids: one that is in the store is a duplicate, or a conflict if its body
-differs. Only touchpoints that are new teach identities and are filed. An identity that another transaction
-made first can't be seen before that one ends; then the whole batch is rolled back and run again, knowing it.
+differs. Only touchpoints that are new teach identities and are filed. An id or an identity that another
+transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
+knowing it.
 
 A customer without a state in a journey is at its beginning, if every customer of before has been staged by it
 (`trust_absence`). Until then the customer may have a timeline from before the definition, and is refolded.
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from asyncpg import UniqueViolationError
 
 from services.stager import identity, sql
 from services.stager.assign import Change, Held, carry_on, is_late
@@ -205,22 +208,38 @@ class BatchStore:
 
 
 async def _sort_out(connection: Connection, incoming: Sequence[Incoming]) -> _Sorted:
-    """Tell what is new from what was there: the first of an id wins, in the batch and in the store."""
+    """Tell what is new from what was there: the first of an id wins, in the batch and in the store.
+
+    Raises:
+        Contended: another transaction stored one of the ids meanwhile.
+    """
     if not incoming:
         return _Sorted([], 0, 0)
     first: dict[UUID, Incoming] = {}
     for one in incoming:
         first.setdefault(one.uid, one)
     ids = sorted(first)
-    rows = await connection.fetch(sql.NEW_IDS, ids, [first[id_].body_hash for id_ in ids])
-    new = {row["id"] for row in rows}
-    hashes = {one.uid: one.body_hash for one in first.values()}
-    if len(new) < len(first):
-        stored = await connection.fetch(sql.BODY_HASHES, [id_ for id_ in ids if id_ not in new])
-        hashes.update((row["id"], row["body_hash"]) for row in stored)
-    conflicts = sum(one.body_hash != hashes[one.uid] for one in incoming)
-    fresh = [one for one in first.values() if one.uid in new]
+    stored = {row["id"]: row["body_hash"] for row in await connection.fetch(sql.BODY_HASHES, ids)}
+    new = [(id_, first[id_].body_hash) for id_ in ids if id_ not in stored]
+    if new:
+        await _keep_ids(connection, new)
+    if len(new) == len(incoming):
+        return _Sorted(incoming, 0, 0)
+    fresh = [one for one in first.values() if one.uid not in stored]
+    conflicts = sum(one.body_hash != stored.get(one.uid, first[one.uid].body_hash) for one in incoming)
     return _Sorted(fresh, len(incoming) - len(fresh) - conflicts, conflicts)
+
+
+async def _keep_ids(connection: Connection, new: Sequence[tuple[UUID, int]]) -> None:
+    """Keep ids, in their order, with the digests of their bodies.
+
+    Raises:
+        Contended: another transaction stored one of them meanwhile.
+    """
+    try:
+        await connection.copy_records_to_table("touchpoint_ids", columns=sql.ID_COLUMNS, records=new)
+    except UniqueViolationError:
+        raise Contended("an id was stored by another transaction first") from None
 
 
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:

@@ -269,6 +269,28 @@ async def test_two_stagers_that_meet_one_new_identity_make_one_customer(world: W
     assert await world.differences() == []
 
 
+async def test_two_stagers_that_meet_one_new_id_store_it_once(world: World) -> None:
+    """Whoever comes second runs again and finds it there, under whatever customer the first one filed it."""
+    writers = [await world.writer(partition) for partition in range(4)]
+    for turn in range(10):
+        done = await asyncio.gather(
+            *(
+                writer.commit(
+                    touchpoint(f"own-{turn}-{writer.partition}", f"user_id:{writer.partition}", day=turn),
+                    *(
+                        touchpoint(f"{turn}-{number}", f"user_id:{writer.partition}", day=turn)
+                        for number in range(50)
+                    ),
+                )
+                for writer in writers
+            )
+        )
+
+        assert sum(one.stored for one in done) == 4 + 50
+        assert sum(one.duplicates + one.conflicts for one in done) == 3 * 50
+    assert await world.differences() == []
+
+
 async def test_stagers_with_overlapping_customers_keep_the_counters_exact(world: World) -> None:
     """Concurrent batches over the same customers end in the fold of the timelines, without a deadlock."""
     writers = [await world.writer(partition) for partition in range(4)]
