@@ -43,9 +43,12 @@ SELECT *, $4::timestamptz FROM unnest($1::text[], $2::uuid[], $3::uuid[])
 ON CONFLICT DO NOTHING
 """
 
-LOCK_CUSTOMERS = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+_LOCKED = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
-LOCK_FREE_CUSTOMERS = f"{LOCK_CUSTOMERS} SKIP LOCKED"
+# Counted, so that nothing is sent of those that are known anyway.
+LOCK_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
+
+LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
 
 TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 
