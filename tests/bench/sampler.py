@@ -92,6 +92,10 @@ def _time_statements(sampler: _Sampler) -> None:
     class Timed(asyncpg.Connection[asyncpg.Record]):
         """Notes COPY too, of which asyncpg tells nobody."""
 
+        def __init__(self, *how: Any, **named: Any) -> None:
+            super().__init__(*how, **named)
+            self.add_query_logger(sampler.note_query)
+
         async def copy_records_to_table(self, table_name: str, **how: Any) -> str:
             began_s = time.perf_counter()
             try:
@@ -99,10 +103,7 @@ def _time_statements(sampler: _Sampler) -> None:
             finally:
                 sampler.note_statement(f"COPY {table_name}", time.perf_counter() - began_s)
 
-    async def listen(connection: Any) -> None:
-        connection.add_query_logger(sampler.note_query)
-
-    asyncpg.create_pool = partial(asyncpg.create_pool, init=listen, connection_class=Timed)
+    asyncpg.create_pool = partial(asyncpg.create_pool, connection_class=Timed)
 
 
 def main(module: str, to: str, *what: str) -> None:
