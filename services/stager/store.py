@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from asyncpg import UniqueViolationError
-
 from services.stager import identity, sql
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import read_states, refold, write_changes
+from services.stager.ids import Ids
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
@@ -63,13 +62,6 @@ class _Filed:
     new_customers: frozenset[UUID]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    fresh: Sequence[Incoming]
-    duplicates: int
-    conflicts: int
-
-
 class BatchStore:
     """The stager's writes. One owner name a process; `shard` is the counters' row that it writes.
 
@@ -96,6 +88,7 @@ class BatchStore:
         self._new_id = new_id
         self._failpoints = failpoints
         self._backfilled: set[str] = set()
+        self._ids = Ids()
 
     def trust_absence(self, journey: Journey) -> None:
         """Take note that the store has the journey's state of every customer that has one."""
@@ -129,7 +122,7 @@ class BatchStore:
             self._failpoints.reach("stager.begin")
             await self._fence(connection, batch, held)
             self._failpoints.reach("stager.fenced")
-            sorted_ = await _sort_out(connection, batch.incoming)
+            sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
@@ -205,41 +198,6 @@ class BatchStore:
                 [dead.record.value for dead in batch.dead],
                 now,
             )
-
-
-async def _sort_out(connection: Connection, incoming: Sequence[Incoming]) -> _Sorted:
-    """Tell what is new from what was there: the first of an id wins, in the batch and in the store.
-
-    Raises:
-        Contended: another transaction stored one of the ids meanwhile.
-    """
-    if not incoming:
-        return _Sorted([], 0, 0)
-    first: dict[UUID, Incoming] = {}
-    for one in incoming:
-        first.setdefault(one.uid, one)
-    ids = sorted(first)
-    stored = {row["id"]: row["body_hash"] for row in await connection.fetch(sql.BODY_HASHES, ids)}
-    new = [(id_, first[id_].body_hash) for id_ in ids if id_ not in stored]
-    if new:
-        await _keep_ids(connection, new)
-    if len(new) == len(incoming):
-        return _Sorted(incoming, 0, 0)
-    fresh = [one for one in first.values() if one.uid not in stored]
-    conflicts = sum(one.body_hash != stored.get(one.uid, first[one.uid].body_hash) for one in incoming)
-    return _Sorted(fresh, len(incoming) - len(fresh) - conflicts, conflicts)
-
-
-async def _keep_ids(connection: Connection, new: Sequence[tuple[UUID, int]]) -> None:
-    """Keep ids, in their order, with the digests of their bodies.
-
-    Raises:
-        Contended: another transaction stored one of them meanwhile.
-    """
-    try:
-        await connection.copy_records_to_table("touchpoint_ids", columns=sql.ID_COLUMNS, records=new)
-    except UniqueViolationError:
-        raise Contended("an id was stored by another transaction first") from None
 
 
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:
