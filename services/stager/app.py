@@ -27,7 +27,6 @@ from shared.errors import Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
-from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
@@ -37,6 +36,7 @@ from shared.metrics import Metrics
 from shared.probes import probe_routes
 from shared.store.engine import Pool, connection_of, open_pool, require_durable
 from shared.store.halts import Halts
+from shared.store.ids import new_row_id
 
 log = logging.getLogger("rejse.stager")
 
@@ -81,7 +81,7 @@ async def serve(
             log_id=reader.log_id,
             owner=owner,
             shard=shard,
-            new_id=uuid7,
+            new_id=new_row_id,
             failpoints=Failpoints(settings.failpoints),
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.stager import ids
 from services.stager.backfill import Backfill
 from services.stager.batch import read_batch
 from services.stager.definitions import register
@@ -256,7 +257,7 @@ async def test_what_the_store_refuses_leaves_nothing_behind(world: World) -> Non
     writer = await world.writer()
     batch = read_batch(writer.records([encode(touchpoint("a")), encode(touchpoint("b", "user_id:2"))]))
     unseen = msgspec.structs.replace(batch.incoming[1].touchpoint, identities=("user_id:\0",))
-    incoming = [batch.incoming[0], dataclasses.replace(batch.incoming[1], touchpoint=unseen)]
+    incoming = [batch.incoming[0], msgspec.structs.replace(batch.incoming[1], touchpoint=unseen)]
     with pytest.raises(Permanent):
         await writer.store.commit(dataclasses.replace(batch, incoming=incoming), {0: writer.stands}, NOW)
 
@@ -314,6 +315,50 @@ async def test_two_stagers_that_meet_one_new_identity_make_one_customer(world: W
         )
 
     assert await world.count("customers") == 10
+    assert await world.differences() == []
+
+
+async def test_two_stagers_that_meet_one_new_id_store_it_once(world: World) -> None:
+    """Whoever comes second runs again and finds it there, under whatever customer the first one filed it."""
+    writers = [await world.writer(partition) for partition in range(4)]
+    for turn in range(10):
+        done = await asyncio.gather(
+            *(
+                writer.commit(
+                    touchpoint(f"own-{turn}-{writer.partition}", f"user_id:{writer.partition}", day=turn),
+                    *(
+                        touchpoint(f"{turn}-{number}", f"user_id:{writer.partition}", day=turn)
+                        for number in range(50)
+                    ),
+                )
+                for writer in writers
+            )
+        )
+
+        assert sum(one.stored for one in done) == 4 + 50
+        assert sum(one.duplicates + one.conflicts for one in done) == 3 * 50
+    assert await world.differences() == []
+
+
+async def test_a_large_batch_that_meets_a_known_id_is_run_again_with_a_look(world: World) -> None:
+    """Its ids are kept unseen as long as no duplicate is about; then the batches after it look first."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("known"))
+    many = [touchpoint(str(number), f"user_id:{number}") for number in range(2 * ids.UNSEEN_FROM)]
+    with_known = read_batch(
+        writer.records([encode(one) for one in (*many[: ids.UNSEEN_FROM], touchpoint("known"))])
+    )
+    with pytest.raises(Contended):
+        await writer.store.commit(with_known, {0: writer.stands}, NOW)
+    assert await world.count("touchpoints") == 1
+
+    again = await writer.store.commit(with_known, {0: writer.stands}, NOW)
+    writer.stands = Claimed(writer.stands.epoch, with_known.advances[0].next_offset, None)
+    next_ = read_batch(writer.records([encode(one) for one in many]))
+    after = await writer.store.commit(next_, {0: writer.stands}, NOW)
+
+    assert (again.stored, again.duplicates) == (ids.UNSEEN_FROM, 1)
+    assert (after.stored, after.duplicates) == (ids.UNSEEN_FROM, ids.UNSEEN_FROM)
     assert await world.differences() == []
 
 
@@ -466,12 +511,18 @@ _events = st.lists(
 )
 
 
+@pytest.mark.parametrize("unseen_from", [1, ids.UNSEEN_FROM])
 @given(events=_events, data=st.data())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_order_duplication_batching_and_sweeping_ends_in_the_fold(
-    world: World, events: list[tuple[int, int, str]], data: st.DataObject
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    unseen_from: int,
+    events: list[tuple[int, int, str]],
+    data: st.DataObject,
 ) -> None:
     """Through the real store too: whatever came when, states, histories and counters are the fold's."""
+    monkeypatch.setattr(ids, "UNSEEN_FROM", unseen_from)
     async with connection_of(world.pool) as connection:
         await connection.execute(
             "TRUNCATE customers, identities, touchpoints, touchpoint_ids, journey_states, "
