@@ -123,11 +123,10 @@ def _caught(bug: Bug, seed: int, home: Path, code: Path) -> list[str]:
             if bug.power_cut is not None:
                 play.leg([], _fault(bug.power_cut))
         report = play.report()
-    return [
-        f"{line.what}: {line.seen}"[:300]
-        for line in report.lines
-        if not line.held and not line.what.startswith(_NOT_A_PROMISE)
-    ]
+    broken = [line for line in report.lines if not line.held and not line.what.startswith(_NOT_A_PROMISE)]
+    # An invariant says more than that a fault could not be gone through with.
+    broken.sort(key=lambda line: not line.what.startswith("I"))
+    return [f"{line.what}: {line.seen}"[:300] for line in broken]
 
 
 def _fault(name: str) -> Fault:
