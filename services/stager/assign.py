@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from shared.journey.fold import NOWHERE, Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import NOWHERE, State, Transition
+from shared.journey.touch import Touch
 
 Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""
@@ -77,10 +79,7 @@ def is_late(held: Held, touches: Sequence[Touch]) -> bool:
 
 def carry_on(customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch]) -> Change:
     """Fold new touches, in order and behind the position, onto the held state."""
-    state, added = held.state, []
-    for touch in touches:
-        state, more = journey.step(state, touch)
-        added += more
+    state, added = journey.carry(held.state, touches)
     return Change(customer_id, journey, held, Held(state, held.revision), added)
 
 

@@ -18,7 +18,9 @@ from shared.clock import SystemClock
 from shared.codec import decode, encode
 from shared.config import load
 from shared.ids import uuid7
-from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import State, Transition, decode_state, encode_state
+from shared.journey.touch import Touch
 from shared.keys import Scope
 from shared.lifecycle import listen
 from shared.store.ids import touchpoint_uid
@@ -158,7 +160,7 @@ class ApiStore:
         await self._write_flows(journey, old, shard, -1)
         await self._write_flows(journey, history, shard, 1)
         if held is not None:
-            await self._write_count(journey, msgspec.msgpack.decode(held["state"], type=State), shard, -1)
+            await self._write_count(journey, decode_state(held["state"]), shard, -1)
         await self._write_count(journey, state, shard, 1)
         for one in history:
             fields = msgspec.structs.astuple(one)
@@ -176,7 +178,7 @@ class ApiStore:
             state.furthest,
             journey.due_at(state),
             revision,
-            msgspec.msgpack.encode(state),
+            encode_state(state),
             EPOCH,
         )
 

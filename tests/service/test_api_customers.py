@@ -61,7 +61,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
     assert answer["created_at"] == "2026-01-01T00:00:00Z"
     assert journeys["purchase-lifecycle"] == {
         "journey": "purchase-lifecycle",
-        "version": 1,
+        "version": 2,
         "labels": {"en": "Purchase lifecycle", "da": "Købslivscyklus", "sv": "Köplivscykel"},
         "stage": "first",
         "stage_labels": {"en": "First purchase", "da": "Første køb", "sv": "Första köpet"},
@@ -73,7 +73,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
             "change": "exit",
             "to": "dormant",
             "to_paused": False,
-            "rule": "first.clocks[0]",
+            "rule": "dormant.enter",
         },
     }
     assert journeys["everything"]["next"] == {
@@ -81,7 +81,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
         "change": "pause",
         "to": "buying",
         "to_paused": True,
-        "rule": "buying.clocks[0]",
+        "rule": "buying.pause",
     }
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from services.api.views.active import activate
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
-from shared.journey.definition import parse
-from shared.journey.fold import Journey, Touch, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.language import parse
+from shared.journey.touch import Touch
 from shared.store.engine import Pool, open_pool
 from tests.service.api_store import ApiStore, serving, store_of, touchpoint
 from tests.support.journeys import EPOCH, EVERYTHING, all_journeys, touches

@@ -24,8 +24,8 @@ from shared.errors import ConfigError, Contended, FencedOut, Permanent
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
-from shared.journey.definition import parse
 from shared.journey.fold import Journey
+from shared.journey.language import parse
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences

@@ -19,13 +19,15 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
+from shared.codec import decode
 from shared.journey.catalog import load_definitions
-from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import Transition, decode_state
+from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
 
-_TIMELINES = "SELECT customer_id, occurred_at, id, type, channel FROM touchpoints ORDER BY 1, 2, 3"
+_TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
 _STATES = "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1"
 _HISTORIES = """
 SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
@@ -61,8 +63,9 @@ async def differences(
     if unmatched := await connection.fetchval(_UNMATCHED):
         found.append(f"{unmatched} ids and touchpoints don't match")
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    lens = Lens(journey.asks for journey in journeys)
     for row in await connection.fetch(_TIMELINES):
-        timelines[row["customer_id"]].append(Touch(*list(row)[1:]))
+        timelines[row["customer_id"]].append(lens.touch(row["id"], decode(row["body"])))
     for journey in journeys:
         found += await _journey_differences(connection, journey, timelines, now)
     return found
@@ -90,7 +93,7 @@ async def _journey_differences(
             found.append(f"{key}: customer {customer_id} has no state")
             continue
         row = states.pop(customer_id)
-        stored = msgspec.msgpack.decode(row["state"], type=State)
+        stored = decode_state(row["state"])
         state, history = fold(journey, touches, now or stored.at)
         if stored != state or (row["stage"], row["paused"]) != (state.place, state.paused):
             found.append(f"{key}: customer {customer_id} is {stored}, the fold says {state}")

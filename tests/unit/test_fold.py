@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.journey.fold import NOWHERE, Journey, OutOfOrder, Touch, fold
+from shared.journey.fold import Journey, OutOfOrder, fold
+from shared.journey.state import NOWHERE
+from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, all_journeys, touches
 
 JOURNEYS = all_journeys()
@@ -79,7 +81,7 @@ def test_every_transition_names_its_cause() -> None:
 
     assert [(one.touchpoint_id, one.rule) for one in transitions] == [
         (UUID(int=1), "first.enter"),
-        (None, "first.clocks[0]"),
+        (None, "dormant.enter"),
     ]
 
 

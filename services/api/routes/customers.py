@@ -26,7 +26,7 @@ _EXAMPLE = {
     "journeys": [
         {
             "journey": "purchase-lifecycle",
-            "version": 1,
+            "version": 2,
             "labels": _LABELS,
             "stage": "first",
             "stage_labels": {"en": "First purchase", "da": "Første køb", "sv": "Första köpet"},
@@ -38,7 +38,7 @@ _EXAMPLE = {
                 "change": "exit",
                 "to": "dormant",
                 "to_paused": False,
-                "rule": "first.clocks[0]",
+                "rule": "dormant.enter",
             },
         }
     ],

@@ -28,7 +28,7 @@ _JOURNEYS_EXAMPLE = {
     "journeys": [
         {
             "key": "purchase-lifecycle",
-            "version": 1,
+            "version": 2,
             "labels": _LABELS,
             "stages": [{"key": "first", "labels": _FIRST}],
             "exits": [{"key": "dormant", "labels": _DORMANT}],
@@ -37,7 +37,7 @@ _JOURNEYS_EXAMPLE = {
 }
 _COUNTS_EXAMPLE = {
     "journey": "purchase-lifecycle",
-    "version": 1,
+    "version": 2,
     "at": "2026-03-01T12:00:00Z",
     "stages": [
         {"stage": "first", "kind": "stage", "labels": _FIRST, "count": 1204, "paused": 17},
@@ -48,7 +48,7 @@ _COUNTS_EXAMPLE = {
 
 _FLOWS_EXAMPLE = {
     "journey": "purchase-lifecycle",
-    "version": 1,
+    "version": 2,
     "at": "2026-03-01T12:00:00Z",
     "flows": [
         {"from": "first", "to": "repeat", "count": 1310},

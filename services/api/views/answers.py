@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.journey.fold import Kind
+from shared.journey.state import Kind
 
 Labels = Mapping[str, str]
 

@@ -7,12 +7,11 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity, Upcoming
 from services.api.views.refs import CustomerRef
-from shared.journey.fold import State
+from shared.journey.state import decode_state
 from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
@@ -33,8 +32,6 @@ ORDER BY s.journey_key
 """
 _BY_IDENTITY = _CUSTOMER.format(id=_ID_BY_IDENTITY)
 _BY_ID = _CUSTOMER.format(id=_ID_BY_ID)
-
-_decode_state = msgspec.msgpack.Decoder(State).decode
 
 
 async def find_customer(
@@ -92,7 +89,7 @@ def _journeys(
 
 
 def _upcoming(active: ActiveJourney, state: bytes) -> Upcoming | None:
-    change = active.journey.upcoming(_decode_state(state))
+    change = active.journey.upcoming(decode_state(state))
     if change is None:
         return None
     return Upcoming(change.at, change.kind, change.to_place, change.to_paused, change.rule)
