@@ -68,6 +68,11 @@ class Rules:
         """How many tallies a state has."""
         return len(self._numbers)
 
+    @property
+    def of_stage(self) -> frozenset[int]:
+        """The tallies that begin anew with every place."""
+        return frozenset(number for count, number in self._numbers.items() if count.in_stage)
+
     def counters(self, type_: str | None) -> Sequence[Counter]:
         """What is to be counted at touchpoints of a type; None stands for a type that no rule names."""
         found = []

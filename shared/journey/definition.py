@@ -23,11 +23,13 @@ START = "start"
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """Where a journey comes from: the article's number, its title, and the language that it is in."""
+    """Where a journey comes from: the article's number, the language that it is in, and as far as they are
+    known its title and who published it."""
 
     number: str
-    title: str
     language: str
+    title: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ _ARTICLE = Record(
     lambda found: model.Article(**found),
     {
         "number": Member(Word(r"\d{3}", "number of three digits"), "the article's number", required=True),
-        "title": Member(_LABEL, "the article's title", required=True),
+        "title": Member(_LABEL, "the article's title"),
+        "by": Member(_LABEL, "who published it"),
         "language": Member(Choice(model.LANGUAGES), "the language that it is in", required=True),
     },
 )

@@ -48,6 +48,7 @@ class Journey:
         self._plans = Plans(definition)
         self._places = self._plans.places
         self._facts = self._plans.rules.facts
+        self._of_stage = self._plans.rules.of_stage
         self._no_tallies = ((),) * self._plans.rules.remembered
         self._expiries = [one.close_after for one in definition.overlays]
         self._signal_expiries = [one.off_after for one in definition.signals]
@@ -226,6 +227,9 @@ class Journey:
         state.entered_at = state.at
         state.substage = place.substage
         state.anchors = (state.at,) * len(place.clocks)
+        if self._of_stage and state.tallies:
+            kept = enumerate(state.tallies)
+            state.tallies = tuple(() if number in self._of_stage else tally for number, tally in kept)
         if not place.bit:
             return
         state.observed |= place.bit

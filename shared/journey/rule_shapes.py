@@ -137,6 +137,7 @@ _COUNT = {
     "at_least": Member(Whole(1, COUNT_MAX), "holds from the so-manieth on; absent: 1"),
     "distinct": Member(Choice(("days",)), "count the days (UTC) on which there was one"),
     "within": Member(Duration(), "count only those that lie no longer back"),
+    "in_stage": Member(Flag(), "count only those since the customer came to where they are"),
     "ago": Member(Duration(), "holds at any touchpoint once the first match lies at least so long back"),
 }
 
@@ -177,6 +178,7 @@ def _rule(found: Mapping[str, Any]) -> Rule:
                 "distinct" in found,
                 found.get("within"),
                 found.get("ago"),
+                found.get("in_stage", False),
             )
         )
     parts += [combine(found[name]) for name, combine in combinations.items() if name in found]

@@ -53,7 +53,8 @@ class Count:
     """Holds at a touchpoint that matches and is the `at_least`-th one that counts, or a later one.
 
     With `distinct_days` only one matching touchpoint of each UTC day counts; with `within` only those that
-    lie no longer back. `ago` holds at *any* touchpoint, once the first match lies at least so long back.
+    lie no longer back; with `in_stage` only those behind the one by which the customer came to where they
+    are. `ago` holds at *any* touchpoint, once the first match lies at least so long back.
     """
 
     matcher: Matcher = ANY_TOUCHPOINT
@@ -61,12 +62,12 @@ class Count:
     distinct_days: bool = False
     within: timedelta | None = None
     ago: timedelta | None = None
+    in_stage: bool = False
 
     @property
     def is_condition(self) -> bool:
         """Whether it asks what is known of the customer, and counts nothing."""
-        plain = self.at_least == 1 and not self.distinct_days and self.within is None and self.ago is None
-        return plain and self.matcher.asks_only_what_is_known
+        return self == Count(self.matcher) and self.matcher.asks_only_what_is_known
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class PlainFold:
     known: dict[str, Any] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     since_entry: list[Seen] = field(default_factory=list)
+    seen_before_entry: int = 0
 
     def run(self, touches: Sequence[Touch], now: datetime) -> PlainFold:
         """Everything up to `now`."""
@@ -196,6 +197,7 @@ class PlainFold:
     def enter(self, at: datetime, kind: str, to: str, cause: UUID | None, rule: str) -> None:
         self.tell(at, kind, to, cause, rule, paused=False)
         self.entered_at, self.since_entry, self.substage = at, [], None
+        self.seen_before_entry = len(self.seen)
         stage = self.stage()
         if stage is None:
             return
@@ -245,7 +247,8 @@ class PlainFold:
     def count_met(self, count: Count, at: datetime) -> bool:
         if count.is_condition:
             return all(passes(test, self.known.get(f"trait.{test.name}")) for test in count.matcher.traits)
-        found = [touch.at for touch, known in self.seen if matches(count.matcher, touch, known)]
+        seen = self.seen[self.seen_before_entry :] if count.in_stage else self.seen
+        found = [touch.at for touch, known in seen if matches(count.matcher, touch, known)]
         if count.ago is not None:
             return bool(found) and found[0] <= at - count.ago
         if count.within is not None:

@@ -80,6 +80,8 @@ class _Writer:
             found["distinct"] = "days"
         if kind == 5:
             found["ago"] = self.duration()
+        if self.one_in(5):
+            found["in_stage"] = True
         return found
 
     def rule(self, depth: int = 2) -> Data:
@@ -188,17 +190,25 @@ _content = st.fixed_dictionaries(
         "context.campaign.name": st.sampled_from(["Spring 2026", "autumn", None]),
         "trait.vip": st.sampled_from([True, False, None, 1]),
         "trait.employees": st.sampled_from([1, 10, 100, 1000]),
+        # What the built-in definitions ask for.
+        "property.rating": st.integers(1, 5),
+        "property.role": st.sampled_from(["user", "buyer", "decision_maker"]),
+        "property.specific": st.booleans(),
+        "property.referred_by": st.just("ann"),
+        "property.vehicle_id": st.sampled_from(["AB 12 345", "CD 67 890"]),
+        "context.search_term": st.sampled_from(["køb vs. privatleasing", "elbil"]),
+        "trait.customer_type": st.sampled_from(["business", "private"]),
     },
 )
 
 
-def rich_touches(size_max: int = 12) -> st.SearchStrategy[list[Touch]]:
+def rich_touches(size_max: int = 12, types: Sequence[str] = TYPES) -> st.SearchStrategy[list[Touch]]:
     """Timelines in the fold's order of touches that carry everything, with equal times among them."""
     touch = st.builds(
         Touch,
         at=st.integers(0, 40 * 24).map(lambda hours: EPOCH + timedelta(hours=hours // 3 * 3)),
         id=st.integers(1, 1 << 64).map(lambda number: UUID(int=number)),
-        type=st.sampled_from((*TYPES, "never_heard_of")),
+        type=st.sampled_from((*types, "never_heard_of")),
         channel=st.sampled_from(CHANNELS),
         owner=st.sampled_from(OWNERS),
         sentiment=st.sampled_from([None, -0.5, 0.0, 0.8]),
