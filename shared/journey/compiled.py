@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
 from shared.journey.rules import AllOf, AnyOf, Count, Matcher, NoneOf, Rule, ValueTest, counts_in
@@ -21,6 +22,7 @@ Remembered: TypeAlias = tuple[int, ...]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NUMBERS = frozenset((int, float))
 
 
 def always(_: State, __: Touch) -> bool:
@@ -220,11 +222,14 @@ def _is_among(name: str, words: frozenset[str]) -> Holds:
 
 
 def _holds(test: ValueTest) -> Holds:
-    passes = _passes(test)
     if test.source == "sentiment":
-        return lambda _, touch: passes(touch.sentiment)
-    name = f"{test.source}.{test.name}"
-    return lambda _, touch: passes(touch.content.get(name))
+        felt = _passes_one(test)
+        return lambda _, touch: touch.sentiment is not None and felt(touch.sentiment)
+    passes, name = _passes(test), f"{test.source}.{test.name}"
+    if test.operator == "exists":
+        return lambda _, touch: passes(touch.content.get(name))
+    # Most touchpoints carry nothing under a name.
+    return lambda _, touch: (value := touch.content.get(name)) is not None and passes(value)
 
 
 def _passes(test: ValueTest) -> Callable[[Any], bool]:
@@ -248,14 +253,9 @@ def _passes_one(test: ValueTest) -> Callable[[Any], bool]:
     if test.operator == "contains":
         text = str(test.operands[0]).casefold()
         return lambda value: isinstance(value, str) and text in value.casefold()
-    limit: Any = test.operands[0]
-    compare: Callable[[Any], bool] = {
-        "above": lambda value: value > limit,
-        "at_least": lambda value: value >= limit,
-        "below": lambda value: value < limit,
-        "at_most": lambda value: value <= limit,
-    }[test.operator]
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and compare(value)
+    limit = test.operands[0]
+    compare = {"above": gt, "at_least": ge, "below": lt, "at_most": le}[test.operator]
+    return lambda value: type(value) in _NUMBERS and compare(value, limit)
 
 
 def _exact(value: Any) -> tuple[bool, Any]:
@@ -268,7 +268,14 @@ def _every(tests: Sequence[Holds]) -> Holds:
         return always
     if len(tests) == 1:
         return tests[0]
-    return lambda state, touch: all(test(state, touch) for test in tests)
+
+    def every(state: State, touch: Touch) -> bool:
+        for test in tests:  # noqa: SIM110 (a third of the time that all() takes)
+            if not test(state, touch):
+                return False
+        return True
+
+    return every
 
 
 def _some(parts: Sequence[Holds]) -> Holds:
@@ -276,7 +283,14 @@ def _some(parts: Sequence[Holds]) -> Holds:
         return always
     if len(parts) == 1:
         return parts[0]
-    return lambda state, touch: any(part(state, touch) for part in parts)
+
+    def some(state: State, touch: Touch) -> bool:
+        for part in parts:  # noqa: SIM110 (a third of the time that any() takes)
+            if part(state, touch):
+                return True
+        return False
+
+    return some
 
 
 def asked_in(rules: Iterable[Rule], matchers: Iterable[Matcher]) -> dict[str | None, frozenset[Ask]]:

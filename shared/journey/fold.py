@@ -132,11 +132,12 @@ class Journey:
             self._tally(state, touch, plan)
         if state.open:
             self._close(state, touch, plan, out)
-        if not self._move(state, touch, plan, out) and state.anchors:
+        if self._move(state, touch, plan, out):
+            plan = self._plans.plan(state.place, touch.type)
+        elif plan.resets:
             self._reset_clocks(state, touch, plan, out)
-        after = self._plans.plan(state.place, touch.type)
-        if after.has_beside:
-            self._beside(state, touch, after, out)
+        if plan.opens or plan.substages or plan.signals:
+            self._beside(state, touch, plan, out)
 
     def _advance(self, state: State, now: datetime, out: list[Transition]) -> None:
         while (due := self._next_due(state)) is not None and due[0] <= now:
@@ -144,6 +145,8 @@ class Journey:
 
     def _next_due(self, state: State) -> tuple[datetime, int] | None:
         """The earliest due clock, as its due time and its number."""
+        if not (state.anchors or state.open or state.signals):
+            return None
         dues: list[tuple[datetime, int]] = []
         if state.anchors and state.place is not None:
             clocks = self._places[state.place].clocks

@@ -71,11 +71,6 @@ class Plan:
     substages: tuple[Numbered, ...]
     signals: tuple[OnOff, ...]
 
-    @property
-    def has_beside(self) -> bool:
-        """Whether anything happens after a move."""
-        return bool(self.opens or self.substages or self.signals)
-
 
 class Plans:
     """The plans of a definition, made when they are first needed."""
