@@ -20,7 +20,7 @@ from shared.config import load
 from shared.ids import uuid7
 from shared.journey.fold import Journey, fold
 from shared.journey.state import State, Transition, decode_state, encode_state
-from shared.journey.touch import Touch
+from shared.journey.touch import Lens
 from shared.keys import Scope
 from shared.lifecycle import listen
 from shared.store.ids import touchpoint_uid
@@ -138,11 +138,10 @@ class ApiStore:
     async def fold(self, customer_id: UUID, until: datetime) -> None:
         """Fold the stored timeline, and write it as a history that supersedes the one before."""
         rows = await self.connection.fetch(
-            "SELECT occurred_at, id, type, channel FROM touchpoints WHERE customer_id = $1 "
-            "ORDER BY occurred_at, id",
-            customer_id,
+            "SELECT id, body FROM touchpoints WHERE customer_id = $1 ORDER BY occurred_at, id", customer_id
         )
-        touches = [Touch(*row) for row in rows]
+        lens = Lens(journey.asks for journey in self.journeys)
+        touches = [lens.touch(row["id"], decode(row["body"])) for row in rows]
         for journey in self.journeys:
             await self.write_history(customer_id, journey, *fold(journey, touches, until))
 

@@ -33,6 +33,12 @@ _EXAMPLE = {
             "paused": False,
             "entered_at": "2026-01-12T09:29:58Z",
             "furthest_stage": "first",
+            "lap": 1,
+            "observed": ["first"],
+            "inferred": [],
+            "overlays": [],
+            "signals": [],
+            "tallies": [],
             "next": {
                 "at": "2026-07-11T09:29:58Z",
                 "change": "exit",

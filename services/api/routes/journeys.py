@@ -13,7 +13,7 @@ from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
 from services.api.routes.parameters import Parameters, Time
 from services.api.views.active import ActiveJourney
-from services.api.views.answers import Counts, Flows, Journeys
+from services.api.views.answers import Counts, Flows, JourneyDefinition, Journeys
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
 from services.api.views.reference import Reference
@@ -34,6 +34,13 @@ _JOURNEYS_EXAMPLE = {
             "exits": [{"key": "dormant", "labels": _DORMANT}],
         }
     ]
+}
+_DEFINITION_EXAMPLE = {
+    "key": "purchase-lifecycle",
+    "version": 2,
+    "hash": "0f343b0931126a20f133d67c2b018a3b",
+    "source": "key: purchase-lifecycle\nversion: 2\n...",
+    "definition": {"key": "purchase-lifecycle", "version": 2, "labels": _LABELS},
 }
 _COUNTS_EXAMPLE = {
     "journey": "purchase-lifecycle",
@@ -71,6 +78,12 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         by_key = reference.journeys
         return Answer(Journeys([by_key[key].described() for key in sorted(by_key)]))
 
+    async def get_journey(
+        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+    ) -> Response:
+        """A journey's whole definition: what `rejse journeys show` prints, and the same as data."""
+        return Answer(_active(reference, key).whole)
+
     async def get_counts(
         key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
         wanted: Annotated[AsOfParameters, Query()],
@@ -96,6 +109,14 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         list_journeys,
         route_class_override=PathOnlyRoute,
         responses=responses(Journeys, _JOURNEYS_EXAMPLE),
+        response_class=Answer,
+        tags=["journeys"],
+    )
+    router.add_api_route(
+        "/v1/journeys/{key}",
+        get_journey,
+        route_class_override=PathOnlyRoute,
+        responses=responses(JourneyDefinition, _DEFINITION_EXAMPLE),
         response_class=Answer,
         tags=["journeys"],
     )

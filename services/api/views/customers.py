@@ -8,10 +8,11 @@ from uuid import UUID
 
 import asyncpg
 
+from services.api.views import standing
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity, Upcoming
 from services.api.views.refs import CustomerRef
-from shared.journey.state import decode_state
+from shared.journey.state import State, decode_state
 from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
@@ -72,24 +73,33 @@ def _journeys(
     rows: Iterable[asyncpg.Record], journeys: Mapping[str, ActiveJourney]
 ) -> Iterable[CustomerJourney]:
     for row in rows:
-        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, state = row
+        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, stored = row
         active = journeys.get(key)
         if active is not None and active.definition.version == version:
+            definition, state = active.definition, decode_state(stored)
             yield CustomerJourney(
                 key,
                 version,
-                active.definition.labels,
+                definition.labels,
                 stage,
                 active.labels_of.get(stage),
                 paused,
                 entered_at,
                 furthest_stage,
+                state.lap,
+                standing.stages_of(definition, state.observed),
+                standing.stages_of(definition, state.inferred),
+                list(standing.overlays(definition, state)),
+                list(standing.signals(definition, state)),
+                list(standing.tallies(definition, state)),
                 _upcoming(active, state) if due_at is not None else None,
+                state.substage,
+                active.journey.persona(state),
             )
 
 
-def _upcoming(active: ActiveJourney, state: bytes) -> Upcoming | None:
-    change = active.journey.upcoming(decode_state(state))
+def _upcoming(active: ActiveJourney, state: State) -> Upcoming | None:
+    change = active.journey.upcoming(state)
     if change is None:
         return None
     return Upcoming(change.at, change.kind, change.to_place, change.to_paused, change.rule)
