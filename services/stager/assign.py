@@ -115,10 +115,12 @@ def flows(changes: Iterable[Change]) -> Counter[Flow]:
     """
     deltas: Counter[Flow] = Counter()
     for change in changes:
-        for transition in change.added:
-            deltas[_flow(change.journey, transition)] += 1
-        for transition in change.superseded:
-            deltas[_flow(change.journey, transition)] -= 1
+        for transitions, delta in ((change.added, 1), (change.superseded, -1)):
+            for transition in transitions:
+                flow = _flow(change.journey, transition)
+                # What stands beside the stage has changed, and no count of customers has.
+                if flow.origin != flow.target:
+                    deltas[flow] += delta
     for flow, delta in list(deltas.items()):
         for span, begin in _LARGER_SPANS.items():
             deltas[replace(flow, span=span, since=begin(flow.since))] += delta

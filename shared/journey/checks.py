@@ -10,6 +10,11 @@ from shared.journey.definition import START, Definition, Jump
 from shared.journey.rules import Count, Rule, can_hold, counts_in
 from shared.journey.shape import Reading
 
+WINDOW_COUNT_MAX = 100
+"""A state keeps the time of each touchpoint that a window counts."""
+TRAIT_TESTS_MAX = 60
+"""A state has a bit for each."""
+
 
 def check(definition: Definition, reading: Reading) -> None:
     """Note all that doesn't fit together."""
@@ -32,6 +37,11 @@ class _Checker:
         self._check_audience()
         for at, rule in self._triggers():
             self._check_trigger(rule, at)
+        rules = [rule for _, rule in (*self._triggers(), *self._conditions())]
+        if len({test for rule in rules for count in counts_in(rule) for test in count.matcher.traits}) > (
+            TRAIT_TESTS_MAX
+        ):
+            self._refuse("", f"has more than {TRAIT_TESTS_MAX} tests of traits")
 
     def _check_keys(self) -> None:
         definition = self._definition
@@ -135,6 +145,8 @@ class _Checker:
 
     def _check_counts(self, rule: Rule, at: str) -> None:
         for count in counts_in(rule):
+            if count.within is not None and count.at_least > WINDOW_COUNT_MAX:
+                self._refuse(at, f"`within` counts no further than {WINDOW_COUNT_MAX}")
             if count.ago is not None and not _only_ago(count):
                 self._refuse(at, "`ago` goes without `at_least`, `distinct` and `within`")
 

@@ -109,7 +109,9 @@ _SUBJECT: Shape[model.Subject] = Either(
     _Party(),
 )
 _PAUSE = Record(
-    lambda found: model.Pause(found["after"], found.get("since", ANY_TOUCHPOINT), "patience" in found),
+    lambda found: model.Pause(
+        found["after"], found.get("since", ANY_TOUCHPOINT), found.get("patience", False)
+    ),
     {
         "after": Member(Duration(), "so long without a touchpoint", required=True),
         "since": Member(MATCHER, "only these touchpoints count; absent: every one"),

@@ -31,9 +31,9 @@ from shared.journey.plan import Plan, Plans
 from shared.journey.state import FIRST_ID, NOWHERE, Kind, State, Transition, note, with_value
 from shared.journey.touch import Ask, Touch
 
-_OVERLAYS = 1_000
-_SIGNALS = 2_000
-"""From these numbers on, a clock is that of an overlay or of a signal. A definition has never so many."""
+_OVERLAYS = 10_000
+_SIGNALS = 20_000
+"""From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
 
 
 class OutOfOrder(Exception):

@@ -10,6 +10,8 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from shared import strict_yaml
 from shared.errors import ConfigError
 from shared.journey.checks import check
@@ -35,8 +37,11 @@ def parse(text: str, name: str) -> Definition:
     data, lines = strict_yaml.load_with_lines(text, problems)
     if not problems:
         reading = Reading(lines)
-        definition = DEFINITION.read(data, "", reading)
-        check(definition, reading)
+        try:
+            definition = DEFINITION.read(data, "", reading)
+            check(definition, reading)
+        except RecursionError:
+            raise ConfigError(f"{name}: rules nest too deep") from None
         problems = reading.problems
         if not problems:
             return replace(definition, source=text, hash=_hash(text))
@@ -68,7 +73,9 @@ def _with_starts(definition: Definition, others: Sequence[Definition]) -> Defini
     )
     if not found:
         return definition
-    return replace(definition, started_by=found, hash=_hash(f"{definition.source}\n{found}"))
+    # Deterministic: the sets in a rule have another order in every process.
+    starts = msgspec.json.encode(found, order="deterministic").decode()
+    return replace(definition, started_by=found, hash=_hash(f"{definition.source}\n{starts}"))
 
 
 def _hash(text: str) -> str:

@@ -38,6 +38,7 @@ from shared.journey.shape import (
 from shared.touchpoint import CHANNELS, Owner
 
 COUNT_MAX = 1_000
+TYPES_MAX = 250
 
 KEY = Word(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", "key of lower-case words", 64)
 KEYS = ListOf(KEY, or_one=True)
@@ -116,7 +117,9 @@ _TESTS_BY_NAME = MapOf(
 VALUE_TESTS: Named[Mapping[str, Operands]] = Named("values", lambda: _TESTS_BY_NAME)
 _SENTIMENT = Number(-1, 1)
 _MATCHER = {
-    "type": Member(ListOf(TYPE, or_one=True), "the touchpoint's type, or several; absent: any"),
+    "type": Member(
+        ListOf(TYPE, or_one=True, items_max=TYPES_MAX), "the touchpoint's type, or several; absent: any"
+    ),
     "channel": Member(ListOf(Choice(CHANNELS), or_one=True), "its channel, or several; absent: any"),
     "owner": Member(
         ListOf(Choice(get_args(Owner)), or_one=True), "whose contact point it is; absent: anybody's"

@@ -17,6 +17,7 @@ Read = TypeVar("Read")
 ReadTo = TypeVar("ReadTo", covariant=True)
 Schema = dict[str, Any]
 
+ITEMS_MAX = 60
 _DURATION = r"[1-9][0-9]{0,5}[smh]|[1-9][0-9]{0,4}d|[1-9][0-9]{0,3}w"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -190,10 +191,14 @@ class Either(Generic[Read]):
 
 @dataclass(frozen=True)
 class ListOf(Generic[Read]):
-    """A list of at least one; with `or_one` a single one may stand without its list."""
+    """A list of at least one; with `or_one` a single one may stand without its list.
+
+    A state has a bit for each stage, and a number has 64: no list is longer than that.
+    """
 
     item: Shape[Read]
     or_one: bool = False
+    items_max: int = ITEMS_MAX
     fallback: tuple[Read, ...] = ()
 
     def read(self, data: Any, at: str, reading: Reading) -> tuple[Read, ...]:
@@ -202,10 +207,13 @@ class ListOf(Generic[Read]):
         if not isinstance(data, list) or not data:
             reading.refuse(at, "is empty" if data == [] else "is no list")
             return ()
+        if len(data) > self.items_max:
+            reading.refuse(at, f"has more than {self.items_max} items")
         return tuple(self.item.read(item, f"{at}[{index}]", reading) for index, item in enumerate(data))
 
     def schema(self) -> Schema:
         items: Schema = {"type": "array", "items": self.item.schema(), "minItems": 1}
+        items["maxItems"] = self.items_max
         return {"anyOf": [self.item.schema(), items]} if self.or_one else items
 
 

@@ -100,7 +100,8 @@ async def _journey_differences(
         if histories.pop(customer_id, []) != history:
             found.append(f"{key}: customer {customer_id} has another history than the fold's")
         counts[state.place, state.paused] += state.place is not None
-        flows.update(flow for one in history for flow in _flows(one))
+        moves = (one for one in history if (one.from_place, one.from_paused) != (one.to_place, one.to_paused))
+        flows.update(flow for one in moves for flow in _flows(one))
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {

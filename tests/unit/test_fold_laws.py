@@ -26,7 +26,8 @@ KNOWN = [definition for definition, _ in all_definitions(None)] + [parse(WHOLE, 
 TYPES = {one.key: tuple(sorted(type_ for type_ in Journey(one).asks if type_)) for one in KNOWN}
 
 
-@given(definition=definitions, timeline=rich_touches(), now=INSTANTS)
+@settings(max_examples=250)
+@given(definition=definitions, timeline=rich_touches(20), now=INSTANTS)
 def test_the_fold_does_what_the_words_of_the_language_mean(
     definition: Definition, timeline: list[Touch], now: datetime
 ) -> None:

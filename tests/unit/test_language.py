@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import timedelta
@@ -23,8 +25,10 @@ from shared.journey.language import linked, parse, schema
 from shared.journey.rules import AllOf, AnyOf, Count, Matcher, NoneOf, ValueTest
 from shared.journey.shape import Reading
 from tests.docs.journey_schema import FILE, text
+from tests.support.child import inherited_env
 from tests.support.journeys import WHOLE
 
+_ROOT = Path(__file__).parents[2]
 _BROKEN = Path(__file__).parent / "broken_journeys"
 _REFUSED = "# refused: "
 LABELS = "{en: A, da: B, sv: C}"
@@ -123,6 +127,44 @@ def test_the_hash_tells_two_texts_of_one_version_apart() -> None:
     (_, started) = linked([starter, one])
     assert started.hash != one.hash
     assert [start.rule for start in started.started_by] == ["starter.starts[0]"]
+
+
+def test_a_hash_is_the_same_in_every_process() -> None:
+    """Sets have another order in each; a stager that starts again must find its versions unchanged."""
+    program = "from shared.journey.catalog import all_definitions as a; print([d.hash for d, _ in a(None)])"
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=inherited_env(PYTHONHASHSEED=seed),
+            cwd=_ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+
+    assert len(hashes) == 1
+
+
+def test_whatever_is_said_a_state_can_hold_it() -> None:
+    """Stages and tests of traits have a bit of a 64-bit number each, and windows a bound."""
+    stages = "".join(f"  - {{key: s{n}, labels: {LABELS}, enter: {{type: a}}}}\n" for n in range(61))
+    many = GOOD.replace("exits:\n", stages + "exits:\n")
+    traits = ", ".join(f"t{n}: 1" for n in range(61))
+    window = GOOD.replace("{type: visit}}", "{at_least: 101, within: 1d}}", 1)
+
+    assert refusals(many) == ["line 5: stages: has more than 60 items"]
+    assert refusals(GOOD.replace("{type: visit}}", f"{{trait: {{{traits}}}}}}}", 1)) == [
+        "line 2: the file: has more than 60 tests of traits"
+    ]
+    assert refusals(window) == ["line 6: stages[0].enter: `within` counts no further than 100"]
+
+
+def test_patience_may_be_denied() -> None:
+    """`patience: false` says what saying nothing says."""
+    text = GOOD.replace("{type: visit}}\n", "{type: visit}, pause: {after: 2d, patience: false}}\n", 1)
+
+    assert parse(text, "tiny.yaml").stages[0].pause == Pause(timedelta(days=2))
 
 
 def test_the_published_schema_is_the_parsers() -> None:
