@@ -20,10 +20,12 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="The API keys of the store.", no_args_is_help=True)
 journeys_app = typer.Typer(help="Journey definitions.", no_args_is_help=True)
+touchpoints_app = typer.Typer(help="Touchpoints and their types.", no_args_is_help=True)
 partitions_app = typer.Typer(help="How far the stagers are, by partition.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(partitions_app, name="partitions")
 app.add_typer(journeys_app, name="journeys")
+app.add_typer(touchpoints_app, name="touchpoints")
 
 
 def main() -> None:
@@ -248,6 +250,32 @@ def journeys_validate(
 
     found = validate(files) if files else [definition for definition, _ in known_definitions(os.environ)]
     _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
+
+
+@touchpoints_app.command("types")
+def touchpoints_types(
+    words: Annotated[
+        str, typer.Argument(help="only those with these words in the name, the meaning or a counterpart")
+    ] = "",
+) -> None:
+    """The catalogue of touchpoint types, with the names that Segment, GA4 and Shopify have for them."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from shared.touchpoint_types import catalogue
+
+    elsewhere_column = Column("elsewhere", overflow="fold")
+    table = Table(Column("type", no_wrap=True), "what happened", "channels", "sentiment", elsewhere_column)
+    for types in catalogue().values():
+        for name, one in types.items():
+            elsewhere = (*one.segment, *one.ga4, *one.shopify)
+            if words.casefold() in " ".join((name, one.meaning, *elsewhere)).casefold():
+                sentiment = "" if one.sentiment is None else f"{one.sentiment:+g}"
+                table.add_row(name, one.meaning, ", ".join(one.channels), sentiment, ", ".join(elsewhere))
+    if not table.rows:
+        _tell("No type has these words.")
+        raise typer.Exit(1)
+    Console().print(table)
 
 
 def _offset(number: int) -> str:

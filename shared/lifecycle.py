@@ -13,11 +13,13 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
+from shared.accepting import Acceptor
 from shared.clock import Clock
 from shared.receiving import DeadlineProtocol
 
@@ -66,11 +68,22 @@ def spare_the_collector() -> None:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers of its own: whoever serves decides when it stops."""
+    """uvicorn without signal handlers of its own, for whoever serves decides when it stops, and with an
+    acceptor of ours."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept from bound sockets."""
+        await self.lifespan.startup()
+        protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        connect = partial(
+            protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        self.servers = [Acceptor(listener, connect) for listener in sockets or ()]  # type: ignore[misc]
+        self.started = True
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -65,6 +65,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: tuple[Phase, int] | None = None
     _write_deadline: asyncio.TimerHandle | None = None
+    _is_lost = False
+    """Whether nobody is there any more; what was asked may still be being answered."""
     is_ending = False
     """Whether the service ends: every answer is the last one of its connection."""
 
@@ -75,6 +77,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
+        self._is_lost = True
         self._set_deadline(None)
         self._clear_write_deadline()
         super().connection_lost(exc)
@@ -210,7 +213,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._set_write_deadline()
 
     def _set_write_deadline(self) -> None:
-        if self._write_deadline is None:
+        if self._write_deadline is None and not self._is_lost:
             self._write_deadline = self.loop.call_later(self.write_s, self._abort)
 
     def _abort(self) -> None:

@@ -2,9 +2,9 @@
 
 Raw members pass through unread, which is what makes accepting cheap; the price is that their text,
 numbers, names and nesting are unchecked. Everything that could be wrong with them leaves a trace that a
-search at memory speed finds: a `\\u` escape, a byte beyond ASCII, a run of 19 digits, an exponent of three
-digits, 201 bytes without a quotation mark, more than 16 opening brackets. Bytes with such a trace are not
-bad; they only have to be read the thorough way. Bytes without one can't be bad.
+search at memory speed finds: a `\\u` escape, a byte beyond ASCII, a number with 19 digits in a row, an
+exponent of three digits, 201 bytes without a quotation mark, more than 16 opening brackets. Bytes with such a
+trace are not bad; they only have to be read the thorough way. Bytes without one can't be bad.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from shared.content import DEPTH_MAX, NAME_CHARACTERS_MAX
 _BAD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LONG_NAME = re.compile(rb'"[^"]{%d,}"\s*:' % (NAME_CHARACTERS_MAX + 1))
 _LONG = NAME_CHARACTERS_MAX + 1
-_DIGIT_RUN = b"0" * 19
-"""The fewest digits of an integer beyond signed 64 bits, as classes."""
+_LONG_DIGITS = b"," + b"0" * 19
+"""The fewest digits of an integer beyond signed 64 bits, as classes. Digits of an id, or of a hash in hex,
+are as many, but follow on a letter or a quotation mark."""
 _EXPONENT = b"0e000"
 _SIGNS = b"+-"
 """Left out before searching: an exponent is found whatever its sign."""
 _NUMBER_BYTES = 64
-"""More than sign, digits, point and digits can take without such a run of digits."""
+"""More than the digits after a comma can take without being so many."""
 _LOOK_ALIKES_MAX = 1_000
 
 
 def _classes() -> bytes:
-    """A table for `bytes.translate`: digits become `0`, `E` becomes `e`, the point stays, what can stand
-    before a number becomes a comma, the rest `x`."""
+    """A table for `bytes.translate`: digits become `0`, `E` becomes `e`, the point and what can stand before
+    a number become a comma, the rest `x`."""
     table = bytearray(b"x" * 256)
-    for classed, members in ((b"0", b"0123456789"), (b",", b":,[ \t\r\n"), (b"e", b"eE")):
+    for classed, members in ((b"0", b"0123456789"), (b",", b".:,[ \t\r\n"), (b"e", b"eE")):
         for byte in members:
             table[byte] = classed[0]
-    table[ord(".")] = ord(".")
     return bytes(table)
 
 
@@ -71,7 +71,7 @@ def _has_bad_escape(data: bytes) -> bool:
 
 
 def _has_bad_number(classes: bytes) -> bool:
-    return _DIGIT_RUN in classes or _has_exponent(classes)
+    return _LONG_DIGITS in classes or _has_exponent(classes)
 
 
 def _has_exponent(classes: bytes) -> bool:

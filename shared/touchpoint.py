@@ -28,7 +28,7 @@ IDENTITY_KINDS = ("user_id", "loyalty_id", "email", "phone", "account_id", "anon
 
 _STRENGTH = {"user_id": 0, "loyalty_id": 1, "email": 2, "phone": 3, "anonymous_id": 9}
 _EXTERNAL_STRENGTH = 4
-_GROUP_KINDS = frozenset({"account_id"})
+_GROUP_PREFIXES = ("account_id:",)
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _PHONE_DECORATION = re.compile(r"[\s().\-/]")
@@ -99,7 +99,7 @@ def identity_kind(identity: str) -> str:
 
 def identifies_person(identity: str) -> bool:
     """Whether an identity says who: an account groups customers, it is none."""
-    return identity_kind(identity) not in _GROUP_KINDS
+    return not identity.startswith(_GROUP_PREFIXES)
 
 
 def strength(identity: str) -> tuple[int, str]:

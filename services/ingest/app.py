@@ -27,6 +27,7 @@ from services.ingest.protocol import BoundedProtocol
 from services.ingest.routes import PATH, DoorApp, door_routes
 from services.ingest.settings import Settings
 from services.ingest.spool import Spool
+from services.ingest.turns import Turns
 from services.ingest.writer import GroupWriter
 from shared.clock import Clock
 from shared.eventlog.choose import open_writer
@@ -60,11 +61,13 @@ def create_app(
     """The HTTP surface on parts that are open already."""
     jitter_s = partial(random.randint, *_RETRY_AFTER_S)
     in_flight = InFlight(settings.in_flight_bytes_max, jitter_s)
+    turns = Turns(clock, lambda turn: asyncio.get_running_loop().call_soon(turn), jitter_s)
     metrics.gauge("rejse_ingest_in_flight_bytes").set_function(lambda: in_flight.bytes)
     metrics.gauge("rejse_ingest_keys").set_function(lambda: len(keys.ring))
     door = TouchpointsDoor(
         keys=keys,
         rates=Rates(settings.rate_events_s, clock, jitter_s),
+        turns=turns,
         in_flight=in_flight,
         writer=writer,
         ledger=ledger,
@@ -80,6 +83,7 @@ def create_app(
             jitter_s,
             metrics.counter("rejse_ingest_connections_refused_total").inc,
         ),
+        turns,
         title="Rejse ingest",
         version="1",
         routes=[*door_routes(), *probe_routes(readiness, metrics)],

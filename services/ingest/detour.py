@@ -3,8 +3,10 @@
 Closed, the breaker lets records through to the log. Those without an outcome within one deadline go to
 the spool, and the breaker opens: from then on records go to the spool at once. The drainer tries the log
 with the spool's oldest records; kept there, they are dropped here, and so on in order until the spool is
-empty, which closes the breaker. A record is in the spool, in the log, or for a moment in both, where its id
-tells that it is the same; it is never in neither. A spool that an earlier process left begins open.
+empty, which closes the breaker. While records keep coming it never would be: so once the log takes what it is
+sent and less than a batch is left, what comes waits for that last rest. A record is in the spool, in the log,
+or for a moment in both, where its id tells that it is the same; it is never in neither. A spool that an
+earlier process left begins open.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from shared.failpoints import Failpoints
 from shared.logs import fields
 from shared.metrics import Metrics
 
-DRAIN_RECORDS_MAX = 1_000
+DRAIN_RECORDS_MAX = 5_000
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.1, 0.8
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ class Detour:
         metrics.gauge("rejse_ingest_spool_bytes").set_function(spool.bytes_used)
         self._seconds = metrics.histogram("rejse_ingest_append_seconds")
         self._open = asyncio.Event()
+        self._may_spool = asyncio.Event()
+        self._may_spool.set()
+        """Not set while what comes waits for the spool's last rest to be sent on."""
         self._spooling = 0
         self._spool_failed = self._spool_full = False
         if not spool.is_empty():
@@ -63,6 +68,7 @@ class Detour:
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Outcome]:
         """Make records durable, in the log or in the spool."""
+        await self._may_spool.wait()
         if self.open:
             return await self._append_to_spool(records)
         with self._seconds.labels("log").time():
@@ -104,6 +110,7 @@ class Detour:
             if sent:
                 pause_s = _PAUSE_MIN_S
             else:
+                self._may_spool.set()
                 await self._clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_MAX_S)
 
@@ -141,6 +148,8 @@ class Detour:
         self._failpoints.reach("ingest.after_spool_drop")
         self._spool_full = False
         self._drained.inc(len(batch.records) - len(refused))
+        if len(batch.records) < DRAIN_RECORDS_MAX:
+            self._may_spool.clear()
         return True
 
     def _set_open(self, open_: bool) -> None:
@@ -150,6 +159,7 @@ class Detour:
             self._open.set()
         else:
             self._open.clear()
+            self._may_spool.set()
         self._gauge.set(int(open_))
         event = "breaker_opened" if open_ else "breaker_closed"
         _log.warning(event, extra=fields(spool_bytes=self._spool.bytes_used()))

@@ -1,13 +1,14 @@
 """`POST /v1/touchpoints`: the hot path.
 
-What sheds load comes first and costs least: key, rate, announced length, bytes in flight; only then is the
-body collected, inflated and parsed. A 2xx is sent after the records are durable, never before.
+What sheds load comes first and costs least: key, rate, what waits already, announced length, bytes in flight;
+only then is the body collected, inflated and parsed. A 2xx is sent after the records are durable, never
+before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from services.ingest.head import Head
 from services.ingest.keycache import KeyCache
 from services.ingest.ledger import Ledger
 from services.ingest.limits import Held, InFlight, Jitter, Rates
+from services.ingest.turns import Turns
 from services.ingest.visit import Answer, Reply
 from services.ingest.writer import GroupWriter
 from shared.clock import Clock
@@ -33,6 +35,7 @@ from shared.refusals import Refusal, Refused
 _JSON = b"content-type: application/json\r\naccess-control-allow-origin: *\r\n"
 _CALLERS_MAX = 10_000
 _CREDENTIALS_BYTES_MAX = 200
+_WORDED_MAX = 256
 _CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: Retry-After\r\n"
 
 
@@ -43,6 +46,7 @@ class TouchpointsDoor:
         self,
         keys: KeyCache,
         rates: Rates,
+        turns: Turns,
         in_flight: InFlight,
         writer: GroupWriter,
         ledger: Ledger,
@@ -53,6 +57,7 @@ class TouchpointsDoor:
     ) -> None:
         self._keys = keys
         self._rates = rates
+        self._turns = turns
         self._in_flight = in_flight
         self._ledger = ledger
         self._new_id = new_id
@@ -74,6 +79,7 @@ class TouchpointsDoor:
         """Whose request it is, and the room that it has."""
         key = self._key(head)
         self._rates.check(key.id)
+        self._turns.check(self.writer.behind_s())
         head.check_media()
         head.check_length()
         return key, self._in_flight.hold(head.length)
@@ -211,6 +217,18 @@ def _with_set_aside(accepted: Accepted, outcomes: Sequence[Outcome]) -> list[Ref
 
 
 def _in_words(problem: Problem) -> Answer:
+    if problem.more:
+        return _worded(problem)
+    return _often_worded(problem.status, problem.code, problem.detail, problem.retry_after_s)
+
+
+@lru_cache(maxsize=_WORDED_MAX)
+def _often_worded(status: int, code: str, detail: str, retry_after_s: int | None) -> Answer:
+    """Under overload the same few refusals are said thousands of times a second."""
+    return _worded(Problem(status, code, detail, retry_after_s=retry_after_s))
+
+
+def _worded(problem: Problem) -> Answer:
     response = problem_response(problem)
     head = b"".join(
         b"%s: %s\r\n" % header for header in response.raw_headers if header[0] != b"content-length"

@@ -7,7 +7,7 @@ touchpoint does. What a door answers is written in one piece.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -15,13 +15,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.ingest.head import Head
+from services.ingest.turns import Job
 from services.ingest.visit import Answer, Door, Visit
 
 _CLOSE = b"connection: close\r\n"
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """One connection. The application has to have `doors`: by path, what takes the POSTs to it."""
+    """One connection. The application has to have `doors`: by path, what takes the POSTs to it; and `turns`,
+    in which they take them."""
 
     cycle: Any
     """The newest request: a `Visit`, or uvicorn's own."""
@@ -31,6 +33,7 @@ class DoorProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._doors: Mapping[bytes, Door] = self.app.doors
+        self.in_turn: Callable[[Job], None] = self.app.turns.do
         self._waits_for_reader = False
 
     def connection_lost(self, exc: Exception | None) -> None:

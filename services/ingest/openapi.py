@@ -53,7 +53,7 @@ TOUCHPOINT = {
             "type": "string",
             "pattern": "^[a-z][a-z0-9_]*$",
             "maxLength": NAME_CHARACTERS_MAX,
-            "description": "what happened",
+            "description": "what happened; a name of the API's /v1/touchpoint-types where one fits",
         },
         "channel": {"enum": list(CHANNELS)},
         "occurred_at": {"type": "string", "format": "date-time", "description": "1990 to 24 hours ahead"},

@@ -10,7 +10,7 @@ from shared.receiving import DeadlineProtocol
 
 
 class BoundedProtocol(DeadlineProtocol, DoorProtocol):
-    """One connection. The application has to have `doors`, and `peers` for who may connect."""
+    """One connection. The application has to have `doors` and `turns`, and `peers` for who may connect."""
 
     _peer: str | None = None
 

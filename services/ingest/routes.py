@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from services.ingest import openapi
 from services.ingest.limits import Peers
+from services.ingest.turns import Turns
 from services.ingest.visit import Door
 
 PATH = "/v1/touchpoints"
@@ -28,11 +29,13 @@ _PREFLIGHT = {
 
 
 class DoorApp(FastAPI):
-    """A FastAPI app that names its doors by their paths, and who may connect, for the protocol to go by."""
+    """A FastAPI app that names its doors by their paths, who may connect, and in whose turns the doors are
+    gone through, for the protocol to go by."""
 
-    def __init__(self, doors: Mapping[str, Door], peers: Peers, **options: Any) -> None:
+    def __init__(self, doors: Mapping[str, Door], peers: Peers, turns: Turns, **options: Any) -> None:
         super().__init__(**options)
         self.peers = peers
+        self.turns = turns
         self.doors = {path.encode(): door for path, door in doors.items()}
 
 

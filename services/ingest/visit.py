@@ -84,6 +84,10 @@ class Connection(Protocol):
         """Send bytes as they are."""
         ...
 
+    def in_turn(self, job: Callable[[], None]) -> None:
+        """Do what may take long, now or a little later."""
+        ...
+
     def finish(self, visit: Visit, answer: Answer) -> None:
         """Send a visit's answer and go on with the next request."""
         ...
@@ -137,7 +141,7 @@ class Visit:
         self._request = self._door(self._head)
         self._guarded(self._admit)
         if self._is_whole and not self.response_complete:
-            self._guarded(self._take)
+            self._connection.in_turn(self._take_guarded)
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
@@ -151,7 +155,7 @@ class Visit:
         """Hand the body over: this is its end."""
         self._is_whole = True
         if self._request is not None and not self.response_complete:
-            self._guarded(self._take)
+            self._connection.in_turn(self._take_guarded)
 
     def leave(self) -> None:
         """Give up what is still coming: the client has hung up."""
@@ -170,6 +174,9 @@ class Visit:
     def _has_come(self) -> None:
         assert self._request is not None
         self._request.has_come(len(self._body))
+
+    def _take_guarded(self) -> None:
+        self._guarded(self._take)
 
     def _take(self) -> None:
         assert self._request is not None

@@ -29,6 +29,9 @@ _GATHER_PART = 1 / 8
 _GATHER_S_MIN, _GATHER_S_MAX = 0.0005, 0.002
 """Below the least, timers are too coarse; the most bounds what a slow log adds to a latency."""
 
+GROUP_RECORDS_MAX = 10_000
+"""With more an append would hardly be cheaper for each, and those behind it would wait for it the longer."""
+
 AGE_S_MAX = 10.0
 """A request that has waited for longer is not appended any more: its sender has given up, or is about to."""
 
@@ -46,11 +49,21 @@ class GroupWriter:
         self._waiting: list[_Waiting] = []
         self._work = asyncio.Event()
         self._closing = False
+        self._records = 0
+        """How many wait."""
+        self._waited_s = 0.0
+        """How long the oldest request of the group under way had to wait for the groups before it."""
 
     def write(self, records: Sequence[NewRecord], settled: Settled) -> None:
         """Append records with those of other requests, and call back."""
         self._waiting.append((records, settled, self._clock.monotonic_s()))
+        self._records += len(records)
         self._work.set()
+
+    def behind_s(self) -> float:
+        """How long (seconds) what comes now will have to wait, as far as what waits already tells. A single
+        append that takes its time says nothing of the next one: more than a group must wait behind it."""
+        return self._waited_s if self._records >= GROUP_RECORDS_MAX else 0.0
 
     async def run(self) -> None:
         """Append until `finish` was called and nothing waits any more."""
@@ -58,8 +71,9 @@ class GroupWriter:
             await self._work.wait()
             self._work.clear()
             if self._waiting:
-                group, self._waiting = self._waiting, []
+                group = self._next_group()
                 began_s = self._clock.monotonic_s()
+                self._waited_s = began_s - group[0][2]
                 await self._commit(self._young(group))
                 if len(group) > 1:
                     await self._gather(self._clock.monotonic_s() - began_s)
@@ -68,6 +82,20 @@ class GroupWriter:
         """Let `run` return as soon as nothing waits."""
         self._closing = True
         self._work.set()
+
+    def _next_group(self) -> list[_Waiting]:
+        """The requests that have waited longest, not many more than fill a group."""
+        records = 0
+        for at, (more, _, _) in enumerate(self._waiting):
+            records += len(more)
+            if records >= GROUP_RECORDS_MAX:
+                group, self._waiting = self._waiting[: at + 1], self._waiting[at + 1 :]
+                self._work.set()
+                break
+        else:
+            group, self._waiting = self._waiting, []
+        self._records -= records
+        return group
 
     async def _gather(self, append_s: float) -> None:
         """Let the next requests of those who were just answered come."""

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import zlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,6 @@ from shared.errors import Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
-from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
@@ -37,6 +36,7 @@ from shared.metrics import Metrics
 from shared.probes import probe_routes
 from shared.store.engine import Pool, connection_of, open_pool, require_durable
 from shared.store.halts import Halts
+from shared.store.ids import new_row_id
 
 log = logging.getLogger("rejse.stager")
 
@@ -81,7 +81,7 @@ async def serve(
             log_id=reader.log_id,
             owner=owner,
             shard=shard,
-            new_id=uuid7,
+            new_id=new_row_id,
             failpoints=Failpoints(settings.failpoints),
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
@@ -93,14 +93,26 @@ async def serve(
         async with asyncio.TaskGroup() as tasks:
             ended = asyncio.Event()
             tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
-            tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper")
-            tasks.create_task(_backfill(backfill, store, stop), name="backfill")
-            try:
-                await loop.run(stop)
-            finally:
-                stop.set()
-                ended.set()
+            work = (
+                tasks.create_task(loop.run(stop), name="loop"),
+                tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
+                tasks.create_task(_backfill(backfill, store, stop), name="backfill"),
+            )
+            await stop.wait()
+            await _end(work, settings.drain_timeout_s / 2)
+            ended.set()
     log.info("stopped")
+
+
+async def _end(work: Collection[asyncio.Task[None]], timeout_s: float) -> None:
+    """Let what has begun end, and cut off what waits for a store or a log that does not answer: a batch that
+    was not committed is read again by whoever has its partition next."""
+    _, late = await asyncio.wait(work, timeout=timeout_s)
+    for task in late:
+        log.warning("cut_off", extra=fields(task=task.get_name()))
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
 
 
 async def _prepare_store(

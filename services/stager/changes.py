@@ -120,12 +120,15 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             new.to_paused,
             new.touchpoint_id,
             new.rule,
+            now,
         )
         for change in changes
         for new in change.added
     ]
     if added:
-        await connection.execute(sql.NEW_TRANSITIONS, *_columns(added), now)
+        await connection.copy_records_to_table(
+            "stage_transitions", columns=sql.TRANSITION_COLUMNS, records=added
+        )
 
 
 async def _write_counts(connection: Connection, changes: Sequence[Change], shard: int) -> None:

@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
+
 from shared.ids import NewId
 from shared.touchpoint import identifies_person
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """The identities that came together in one touchpoint, the strongest first."""
 
     touchpoint_id: UUID
     identities: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True, gc=False):
     """A new fact: this identity is this customer's, and this touchpoint is the evidence."""
 
     identity: str
@@ -48,13 +48,16 @@ def file(claims: Sequence[Claim], known: Mapping[str, UUID], new_id: NewId) -> F
     new_links: list[Link] = []
     for claim in claims:
         linking = [identity for identity in claim.identities if identifies_person(identity)]
-        customer_id = next((owners[identity] for identity in linking if identity in owners), None)
-        if customer_id is None:
+        known_owners = [owners[identity] for identity in linking if identity in owners]
+        if known_owners:
+            customer_id = known_owners[0]
+        else:
             customer_id = new_id()
             new_customers.append(customer_id)
-        for identity in linking:
-            if identity not in owners:
-                owners[identity] = customer_id
-                new_links.append(Link(identity, customer_id, claim.touchpoint_id))
+        if len(known_owners) < len(linking):
+            for identity in linking:
+                if identity not in owners:
+                    owners[identity] = customer_id
+                    new_links.append(Link(identity, customer_id, claim.touchpoint_id))
         customer_ids.append(customer_id)
     return Filing(customer_ids, new_customers, new_links)

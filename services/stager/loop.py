@@ -247,6 +247,7 @@ class Loop:
             ("dead_letter", done.dead),
         ):
             counter("rejse_stager_records_total").labels(fate).inc(number)
+        counter("rejse_stager_unknown_types_total").inc(done.unknown_types)
         for change in done.changes:
             key = change.journey.definition.key
             if change.superseded:

@@ -13,6 +13,12 @@ CATALOGUE: tuple[Metric, ...] = (
         "the same records by fate: stored, duplicate, conflict (same id, other body), dead_letter",
     ),
     Metric(
+        "rejse_stager_unknown_types_total",
+        "counter",
+        (),
+        "stored touchpoints of a type that the catalogue doesn't have; `GET /v1/touchpoint-types` names them",
+    ),
+    Metric(
         "rejse_stager_batches_total",
         "counter",
         ("outcome",),

@@ -29,11 +29,7 @@ WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
 RETURNING o.partition
 """
 
-NEW_IDS = """
-INSERT INTO touchpoint_ids (id, body_hash)
-SELECT * FROM unnest($1::uuid[], $2::bigint[])
-ON CONFLICT DO NOTHING RETURNING id
-"""
+ID_COLUMNS = ("id", "body_hash")
 
 BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"
 
@@ -47,15 +43,14 @@ SELECT *, $4::timestamptz FROM unnest($1::text[], $2::uuid[], $3::uuid[])
 ON CONFLICT DO NOTHING
 """
 
-LOCK_CUSTOMERS = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+_LOCKED = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
-LOCK_FREE_CUSTOMERS = f"{LOCK_CUSTOMERS} SKIP LOCKED"
+# Counted, so that nothing is sent of those that are known anyway.
+LOCK_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
-NEW_TOUCHPOINTS = """
-INSERT INTO touchpoints (customer_id, occurred_at, id, type, channel, body)
-SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::bytea[])
-ORDER BY 1, 2, 3
-"""
+LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
+
+TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 
 STATES = """
 SELECT customer_id, journey_key, version, revision, state FROM journey_states
@@ -92,12 +87,10 @@ WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.vers
     AND t.seq = s.seq AND t.superseded_at IS NULL
 """
 
-NEW_TRANSITIONS = """
-INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
-    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
-SELECT *, $14::timestamptz FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[],
-    $6::timestamptz[], $7::text[], $8::text[], $9::bool[], $10::text[], $11::bool[], $12::uuid[], $13::text[])
-"""
+TRANSITION_COLUMNS = (
+    *("customer_id", "journey_key", "version", "seq", "revision", "at", "kind", "from_stage", "from_paused"),
+    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at"),
+)
 
 SAVE_STATES = """
 INSERT INTO journey_states (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage,
@@ -128,6 +121,25 @@ FROM unnest($1::text[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6
     AS n (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, delta)
 ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, shard)
     DO UPDATE SET count = f.count + EXCLUDED.count
+"""
+
+# A new name is taken while the shard has room for it; what has no name there is counted under the empty one.
+ADD_UNKNOWN_TYPES = """
+WITH arrived AS (
+    SELECT n.type, n.count, EXISTS (
+        SELECT FROM unknown_types AS u WHERE u.shard = $3::smallint AND u.type = n.type
+    ) AS named
+    FROM unnest($1::text[], $2::bigint[]) AS n (type, count)
+), placed AS (
+    SELECT count, CASE WHEN named OR row_number() OVER (PARTITION BY named ORDER BY type)
+        <= $5::int - (SELECT count(*) FROM unknown_types WHERE shard = $3::smallint AND type <> '')
+        THEN type ELSE '' END AS type
+    FROM arrived
+)
+INSERT INTO unknown_types AS u (shard, type, count, recorded_at)
+SELECT $3::smallint, type, sum(count), $4::timestamptz FROM placed GROUP BY type ORDER BY type
+ON CONFLICT (shard, type) DO UPDATE SET count = u.count + EXCLUDED.count,
+    recorded_at = greatest(u.recorded_at, EXCLUDED.recorded_at)
 """
 
 NEW_DEAD_LETTERS = """

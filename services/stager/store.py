@@ -3,8 +3,9 @@
 Theory of operation. The fence comes first: the update that moves the offsets finds its row only under the
 epoch and the offset that this process knows, so a stager that has lost a partition can't write, and its row
 lock orders a batch and a claim. Then ids: one that is in the store is a duplicate, or a conflict if its body
-differs. Only touchpoints that are new teach identities and are filed. An identity that another transaction
-made first can't be seen before that one ends; then the whole batch is rolled back and run again, knowing it.
+differs. Only touchpoints that are new teach identities and are filed. An id or an identity that another
+transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
+knowing it.
 
 A customer without a state in a journey is at its beginning, if every customer of before has been staged by it
 (`trust_absence`). Until then the customer may have a timeline from before the definition, and is refolded.
@@ -22,6 +23,8 @@ from services.stager import identity, sql
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import read_states, refold, write_changes
+from services.stager.ids import Ids
+from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
@@ -29,6 +32,7 @@ from shared.ids import NewId
 from shared.journey.fold import Journey
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
+from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
 
@@ -51,6 +55,8 @@ class Done:
     conflicts: int
     dead: int
     changes: Sequence[Change]
+    unknown_types: int
+    """How many of the stored ones are of a type that the catalogue doesn't have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,6 @@ class _Filed:
 
     by_customer: Mapping[UUID, Sequence[Incoming]]
     new_customers: frozenset[UUID]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    fresh: Sequence[Incoming]
-    duplicates: int
-    conflicts: int
 
 
 class BatchStore:
@@ -94,7 +93,9 @@ class BatchStore:
         self._shard = shard
         self._new_id = new_id
         self._failpoints = failpoints
+        self._known_types = known_types()
         self._backfilled: set[str] = set()
+        self._ids = Ids()
 
     def trust_absence(self, journey: Journey) -> None:
         """Take note that the store has the journey's state of every customer that has one."""
@@ -128,17 +129,27 @@ class BatchStore:
             self._failpoints.reach("stager.begin")
             await self._fence(connection, batch, held)
             self._failpoints.reach("stager.fenced")
-            sorted_ = await _sort_out(connection, batch.incoming)
+            sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
             changes = await self._fold(connection, filed)
-            await write_changes(connection, changes, (self._shard + lane) % COUNTER_SHARDS, now)
+            shard = (self._shard + lane) % COUNTER_SHARDS
+            await write_changes(connection, changes, shard, now)
+            unknown = unknown_types(sorted_.fresh, self._known_types)
+            await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")
-        return Done(len(sorted_.fresh), sorted_.duplicates, sorted_.conflicts, len(batch.dead), changes)
+        return Done(
+            len(sorted_.fresh),
+            sorted_.duplicates,
+            sorted_.conflicts,
+            len(batch.dead),
+            changes,
+            unknown.total(),
+        )
 
     async def _fence(self, connection: Connection, batch: Batch, held: Mapping[int, Claimed]) -> None:
         partitions = [advance.partition for advance in batch.advances]
@@ -164,11 +175,11 @@ class BatchStore:
         claims = [identity.Claim(one.uid, one.touchpoint.identities) for one in fresh]
         filing = identity.file(claims, {row["identity"]: row["customer_id"] for row in rows}, self._new_id)
         await _learn(connection, filing, now)
-        await connection.execute(sql.LOCK_CUSTOMERS, list(set(filing.customer_ids)))
-        await _store_touchpoints(connection, filing.customer_ids, fresh)
         by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
         for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
             by_customer[customer_id].append(incoming)
+        await connection.execute(sql.LOCK_CUSTOMERS, list(by_customer))
+        await _store_touchpoints(connection, by_customer)
         return _Filed(by_customer, frozenset(filing.new_customers))
 
     async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
@@ -206,25 +217,6 @@ class BatchStore:
             )
 
 
-async def _sort_out(connection: Connection, incoming: Sequence[Incoming]) -> _Sorted:
-    """Tell what is new from what was there: the first of an id wins, in the batch and in the store."""
-    if not incoming:
-        return _Sorted([], 0, 0)
-    first: dict[UUID, Incoming] = {}
-    for one in incoming:
-        first.setdefault(one.uid, one)
-    ids = sorted(first)
-    rows = await connection.fetch(sql.NEW_IDS, ids, [first[id_].body_hash for id_ in ids])
-    new = {row["id"] for row in rows}
-    hashes = {one.uid: one.body_hash for one in first.values()}
-    if len(new) < len(first):
-        stored = await connection.fetch(sql.BODY_HASHES, [id_ for id_ in ids if id_ not in new])
-        hashes.update((row["id"], row["body_hash"]) for row in stored)
-    conflicts = sum(one.body_hash != hashes[one.uid] for one in incoming)
-    fresh = [one for one in first.values() if one.uid in new]
-    return _Sorted(fresh, len(incoming) - len(fresh) - conflicts, conflicts)
-
-
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:
     """Keep new customers and links.
 
@@ -246,18 +238,20 @@ async def _learn(connection: Connection, filing: identity.Filing, now: datetime)
         raise Contended("an identity was made by another transaction first")
 
 
-async def _store_touchpoints(
-    connection: Connection, customer_ids: Sequence[UUID], fresh: Sequence[Incoming]
-) -> None:
-    await connection.execute(
-        sql.NEW_TOUCHPOINTS,
-        customer_ids,
-        [one.touchpoint.occurred_at for one in fresh],
-        [one.uid for one in fresh],
-        [one.touchpoint.type for one in fresh],
-        [one.touchpoint.channel for one in fresh],
-        [one.value for one in fresh],
-    )
+async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequence[Incoming]]) -> None:
+    rows = [
+        (
+            customer_id,
+            one.touchpoint.occurred_at,
+            one.uid,
+            one.touchpoint.type,
+            one.touchpoint.channel,
+            one.value,
+        )
+        for customer_id in sorted(filed)
+        for one in filed[customer_id]
+    ]
+    await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)
 
 
 def _touches_by_journey(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +34,9 @@ SERVER_SETTINGS = {
     "jit": "off",
 }
 
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 
 async def open_pool(
     database_url: str,
@@ -51,6 +55,7 @@ async def open_pool(
         max_size=connections_max,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
+        init=_encode_times,
         reset=_keep_session,
         server_settings={
             **SERVER_SETTINGS,
@@ -58,6 +63,22 @@ async def open_pool(
             **(server_settings or {}),
         },
     )
+
+
+async def _encode_times(connection: Connection) -> None:
+    """Take times with a zone to PostgreSQL and back in half of what the driver needs for it, which also looks
+    for the infinite times that we have none of."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", format="tuple", encoder=_encode_time, decoder=_decode_time
+    )
+
+
+def _encode_time(moment: datetime) -> tuple[int]:
+    return ((moment - _EPOCH) // _MICROSECOND,)
+
+
+def _decode_time(encoded: tuple[int]) -> datetime:
+    return _EPOCH + encoded[0] * _MICROSECOND
 
 
 async def _keep_session(_: Connection) -> None:

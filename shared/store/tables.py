@@ -144,6 +144,15 @@ stage_flows = Table(
     Column("count", BigInteger, nullable=False),
 )
 
+unknown_types = Table(
+    "unknown_types",
+    metadata,
+    Column("shard", SmallInteger, primary_key=True),
+    Column("type", Text, primary_key=True, comment="empty: all that there was no room for by name"),
+    Column("count", BigInteger, nullable=False),
+    Column("recorded_at", _TIME, nullable=False, comment="when the latest of them was stored"),
+)
+
 stager_offsets = Table(
     "stager_offsets",
     metadata,

@@ -52,7 +52,7 @@ API: Parts = {
     "asyncpg and its socket": ("asyncpg", "shared.store"),
 }
 
-_TABLE = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|FROM) (\w+)")
+_TABLE = re.compile(r"\b(INSERT INTO|COPY|UPDATE|DELETE FROM|FROM) (\w+)")
 
 
 def shares(samples: Mapping[str, int], parts: Parts) -> Mapping[str, float]:

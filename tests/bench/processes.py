@@ -171,11 +171,14 @@ def _listens(port: int) -> bool:
 
 def _run_apart() -> None:
     function, arguments = pickle.load(sys.stdin.buffer)
-    answer = function(*arguments)
-    if inspect.iscoroutine(answer):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            answer = runner.run(answer)
+    # What is printed is nothing of the answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        answer = function(*arguments)
+        if inspect.iscoroutine(answer):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                answer = runner.run(answer)
     sys.stdout.buffer.write(pickle.dumps(answer))
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -51,9 +51,13 @@ class _Sampler:
         signal.signal(signal.SIGUSR1, self._begin)
         signal.signal(signal.SIGUSR2, self._end)
 
-    def note_statement(self, query: Any) -> None:
+    def note_query(self, query: Any) -> None:
         """Add to what a statement took; asyncpg calls it."""
-        self._statements_s[query.query] += query.elapsed
+        self.note_statement(query.query, query.elapsed)
+
+    def note_statement(self, sql: str, seconds: float) -> None:
+        """Add to what a statement took."""
+        self._statements_s[sql] += seconds
 
     def _begin(self, _: int, __: FrameType | None) -> None:
         self._samples.clear()
@@ -85,10 +89,21 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _time_statements(sampler: _Sampler) -> None:
-    async def listen(connection: Any) -> None:
-        connection.add_query_logger(sampler.note_statement)
+    class Timed(asyncpg.Connection[asyncpg.Record]):
+        """Notes COPY too, of which asyncpg tells nobody."""
 
-    asyncpg.create_pool = partial(asyncpg.create_pool, init=listen)
+        def __init__(self, *how: Any, **named: Any) -> None:
+            super().__init__(*how, **named)
+            self.add_query_logger(sampler.note_query)
+
+        async def copy_records_to_table(self, table_name: str, **how: Any) -> str:
+            began_s = time.perf_counter()
+            try:
+                return await super().copy_records_to_table(table_name, **how)
+            finally:
+                sampler.note_statement(f"COPY {table_name}", time.perf_counter() - began_s)
+
+    asyncpg.create_pool = partial(asyncpg.create_pool, connection_class=Timed)
 
 
 def main(module: str, to: str, *what: str) -> None:

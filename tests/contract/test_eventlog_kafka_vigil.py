@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -177,6 +178,24 @@ async def test_a_busy_caller_is_no_silent_consumer(broker: Broker, topic: str) -
             await reader.poll(10, 0.1)
 
         assert reader.replacements == 0
+
+
+async def test_a_consumer_that_finds_no_record_is_replaced(broker: Broker, topic: str) -> None:
+    """Its fetching has died while nothing was started, as behind a rebalance: offsets it is told, and looks
+    for the record before them in vain."""
+    async with watched_reader(broker, topic, SHORT_S) as reader:
+        reader.stop(0)
+        reader._consumer._fetcher._fetch_task.cancel()
+
+        async def looks() -> int:
+            with contextlib.suppress(Transient):
+                await reader.read_each({0: 0})
+            assert not await reader.poll(10, 0.1)
+            return reader.replacements
+
+        await eventually_async(looks, 60)
+        await poll_until_replaced(reader, 40)
+        await assert_reads_on(reader, broker, topic)
 
 
 class Broken:

@@ -30,9 +30,17 @@ class Limit:
 
 AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("connections from one address", "connections_per_address_max", "429, closed"),
+    Limit(
+        "connections accepted in one turn", "shared.accepting:ACCEPTED_A_TURN_MAX", "the rest in the next one"
+    ),
     Limit("touchpoints a second and key", "rate_events_s", "429 with `Retry-After`; 0: no limit"),
     Limit("`Retry-After`, in seconds", "services.ingest.limits:RETRY_AFTER_MAX_S", "told no more"),
     Limit("a body on the wire", "services.ingest.event:WIRE_BYTES_MAX", "413"),
+    Limit(
+        "the wait until a request is read",
+        "services.ingest.turns:WAIT_S_MAX",
+        "503 with `Retry-After`",
+    ),
     Limit("bodies in flight", "in_flight_bytes_max", "503 with `Retry-After`"),
     Limit("a body, inflated", "services.ingest.event:INFLATED_BYTES_MAX", "413; inflating stops there"),
     Limit("touchpoints of a request", "services.ingest.event:EVENTS_MAX", "413"),
@@ -48,6 +56,9 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("identities of a touchpoint", "shared.fitness:IDENTITIES_MAX", "that touchpoint is refused"),
     Limit("an identity", "shared.touchpoint:IDENTITY_VALUE_BYTES_MAX", "that touchpoint is refused"),
     Limit("a time ahead of now", "shared.fitness:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
+    Limit(
+        "records of a group commit", "services.ingest.writer:GROUP_RECORDS_MAX", "the rest in the next one"
+    ),
     Limit("a request's wait for its turn to be kept", "services.ingest.writer:AGE_S_MAX", "503, not kept"),
     Limit("an append to the log", "ack_timeout_s", "Kafka: to the spool instead. Local log: 503"),
     Limit(
@@ -105,6 +116,11 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "customers of a page of backfill",
         "services.stager.backfill:CUSTOMERS_MAX",
         "the rest comes with the next one",
+    ),
+    Limit(
+        "unknown types counted by name, a shard of the counters",
+        "shared.touchpoint_types:UNKNOWN_TYPES_MAX",
+        "those beyond are counted together",
     ),
     Limit(
         "a loop that stands still, or commits nothing of what waits",

@@ -97,6 +97,20 @@ def test_it_starts_works_and_ends_leaving_nothing_but_its_data(tmp_path: Path) -
         assert run.terminate() == 0
 
 
+def test_a_type_that_nobody_knows_is_kept_counted_and_named(tmp_path: Path) -> None:
+    """It is on the timeline, in the stager's metric, and in the API's list of unknown types."""
+    with Installation(tmp_path) as rejse:
+        up(rejse)
+        visit = {"type": "gym_visited", "channel": "store", "identities": {"user_id": "ida"}}
+        assert rejse.post([{"id": "a", **visit}, {"id": "b", **visit}]).status_code == 202
+        assert buy(rejse, "c").status_code == 202
+        eventually(lambda: staged(rejse), until=lambda ids: ids == {"a", "b", "c"})
+
+        (unknown,) = rejse.get("/v1/touchpoint-types")["unknown"]
+        assert (unknown["type"], unknown["count"]) == ("gym_visited", 2)
+        eventually(lambda: rejse.metric("stager", "rejse_stager_unknown_types_total"), until=(2.0).__eq__)
+
+
 def _stops(rejse: Installation) -> list[dict[str, object]]:
     lines = [line for name in SERVICES for line in events(rejse, name)]
     return [line for line in lines if line["event"] == "stopped"]

@@ -35,7 +35,7 @@ from tests.support.process import RejseProcess
 
 SERVICES = ("ingest", "stager", "api")
 _MINUTES = 30.0
-_RATE_S, _CUSTOMERS, _SOURCE = 50.0, 500, "shop"
+_RATE_S, _CUSTOMERS, _SOURCE = 200.0, 500, "shop"
 _SAMPLE_S, _READ_S = 2.0, 0.2
 _WARM_PART = 0.4
 """Caches, pools and the allocator's own arenas fill in that part of the time."""

@@ -17,7 +17,7 @@ import msgspec
 
 SOURCES = ("shop", "till", "desk")
 PROBE_SOURCE = "probe"
-_TYPES = ("order_completed", "product_viewed", "call_ended", "page_viewed", "offer_declined")
+_TYPES = ("order_completed", "product_viewed", "call_ended", "page_viewed", "offer_declined", "gym_visited")
 _CHANNELS = ("web", "store", "phone", "app")
 _BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 _STEP = timedelta(minutes=20)

@@ -23,6 +23,7 @@ PATHS = (
     "/v1/customers/user_id:ann/timeline",
     "/v1/journeys",
     "/v1/journeys/everything/counts",
+    "/v1/touchpoint-types",
 )
 
 
@@ -153,6 +154,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/journeys/{key}",
         "/v1/journeys/{key}/counts",
         "/v1/journeys/{key}/flows",
+        "/v1/touchpoint-types",
     }
     assert document["security"] == [{"key": []}]
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"

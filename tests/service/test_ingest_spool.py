@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -123,6 +124,35 @@ async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker,
         first_copies = list(dict.fromkeys(found_.id for found_ in found if customer in found_.identities))
         sent = [id_ for id_ in before + during + after if id_ in first_copies]
         assert first_copies == sent
+
+
+async def test_the_spool_is_left_while_senders_go_on(tmp_path: Path, own_broker: Broker, topic: str) -> None:
+    """There is no moment without a record on its way to the spool; and what came is in the log, each
+    customer's in order."""
+    own_broker.start()
+    async with kafka_ingest(tmp_path, own_broker, topic) as ingest, asyncio.TaskGroup() as tasks:
+        own_broker.kill()
+        ids = await post_many(ingest, "away", 1)
+        going_on = asyncio.Event()
+
+        async def send(sender: int) -> list[str]:
+            sent: list[str] = []
+            while not going_on.is_set():
+                sent.append(f"{sender}-{len(sent)}")
+                touchpoint = event(id=sent[-1], identities={"user_id": f"u-{sender}"})
+                assert (await ingest.post(touchpoint)).status_code == 202
+            return sent
+
+        senders = [tasks.create_task(send(number)) for number in range(8)]
+        await asyncio.to_thread(own_broker.start)
+        await drained(ingest)
+        going_on.set()
+        await asyncio.wait(senders)
+
+    found = await in_topic(own_broker, topic, tmp_path)
+    for number, sender in enumerate(senders):
+        copies = [one.id for one in found if f"user_id:u-{number}" in one.identities and one.id not in ids]
+        assert list(dict.fromkeys(copies)) == sender.result()
 
 
 async def test_a_frozen_broker_costs_one_deadline(tmp_path: Path, own_broker: Broker, topic: str) -> None:

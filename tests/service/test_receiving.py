@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from starlette.applications import Starlette
@@ -18,6 +20,8 @@ from shared.receiving import DeadlineProtocol
 from tests.service.api_store import serving
 from tests.support.eventually import eventually_async
 
+RESET = struct.pack("ii", 1, 0)
+"""What makes the kernel reset a connection instead of ending it."""
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -27,6 +31,12 @@ class Hasty(DeadlineProtocol):
     idle_s: ClassVar[float] = 0.4
     headers_s: ClassVar[float] = 0.4
     body_s: ClassVar[float] = 0.4
+    write_s: ClassVar[float] = 0.2
+    keep_alive_s: ClassVar[float] = 0.2
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive = self.keep_alive_s  # type: ignore[assignment]
 
 
 async def _slow(request: Request) -> Response:
@@ -97,6 +107,21 @@ async def test_a_request_that_came_whole_has_all_the_time_for_its_answer(port: i
 
     assert answered.startswith(b"HTTP/1.1 200 ")
     assert answered.endswith(b"body")
+
+
+async def test_a_connection_that_was_reset_is_forgotten(port: int) -> None:
+    """uvicorn's own timer of an idle connection goes off behind a reset, and leaves nothing to go wrong."""
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET + b"\r\n")
+    assert await reader.readuntil(b"200")
+    client: socket.socket = writer.get_extra_info("socket")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    writer.transport.abort()
+
+    await asyncio.sleep(Hasty.keep_alive_s + 2 * Hasty.write_s)  # the deadlines' own time
+    assert not errors
 
 
 async def test_the_query_api_is_served_so(database_url: str) -> None:

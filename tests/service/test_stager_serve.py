@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
 
 CLOCK = SystemClock()
+_WAITS_FOR_A_ROW = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 Serving = Callable[[], AbstractAsyncContextManager[asyncio.Task[None]]]
 
 
@@ -165,6 +167,26 @@ async def test_too_many_dead_letters_stop_the_stager(
             await asyncio.wait([task], timeout=30)
 
     assert ended.group_contains(TooManyDeadLetters)
+
+
+async def test_a_batch_that_can_not_end_does_not_hold_up_the_end(
+    settings: Settings, writer: EventWriter, database_url: str
+) -> None:
+    """Somebody sits on a row that the batch needs: it is cut off in time, and left to whoever comes next."""
+    settings = replace(settings, drain_timeout_s=4.0)
+    stop, holder = asyncio.Event(), await asyncpg.connect(database_url)
+    async with asyncio.TaskGroup() as tasks, holder.transaction():
+        serving = tasks.create_task(serve(settings, database_url, listen("127.0.0.1", 0), stop, CLOCK))
+        await eventually_async(lambda: claims(database_url), 30, until=(1).__le__)
+        await holder.execute("SELECT FROM stager_offsets FOR UPDATE")
+        await writer.append([record(number) for number in range(40)], 10)
+        await eventually_async(lambda: count(database_url, _WAITS_FOR_A_ROW), 30, until=(1).__le__)
+        stop.set()
+        async with asyncio.timeout(settings.drain_timeout_s):
+            await serving
+    await holder.close()
+
+    assert await staged(database_url) == 0
 
 
 @pytest.mark.expects_error("partition_halted")

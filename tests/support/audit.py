@@ -4,7 +4,7 @@
 with 1 if there are any.
 
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
-of each customer's timeline gives.
+of each customer's timeline gives, and the counts of unknown types what the timelines hold.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from shared.journey.fold import Journey, fold
 from shared.journey.state import Transition, decode_state
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
+from shared.touchpoint_types import known_types
 
 _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
 _STATES = "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1"
@@ -41,6 +42,7 @@ _FLOWS = """
 SELECT span, since, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
 WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5, 6
 """
+_UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GROUP BY type"
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
 _UNMATCHED = """
 SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
@@ -66,9 +68,23 @@ async def differences(
     lens = Lens(journey.asks for journey in journeys)
     for row in await connection.fetch(_TIMELINES):
         timelines[row["customer_id"]].append(lens.touch(row["id"], decode(row["body"])))
+    found += await _unknown_differences(connection, timelines)
     for journey in journeys:
         found += await _journey_differences(connection, journey, timelines, now)
     return found
+
+
+async def _unknown_differences(connection: Connection, timelines: dict[UUID, list[Touch]]) -> list[str]:
+    types = Counter(touch.type for timeline in timelines.values() for touch in timeline)
+    expected = Counter({type_: count for type_, count in types.items() if type_ not in known_types()})
+    stored = {row["type"]: row["count"] for row in await connection.fetch(_UNKNOWN_TYPES)}
+    if not stored.get("", 0):
+        return _counter_differences("touchpoints of the unknown type", expected, stored)
+    # Some have no name there: then the sum tells, and no name has more than there are.
+    exceeding = [type_ for type_, count in stored.items() if type_ and count > expected[type_]]
+    if exceeding or sum(stored.values()) != expected.total():
+        return [f"{sum(stored.values())} touchpoints of unknown types, the timelines hold {expected.total()}"]
+    return []
 
 
 async def _journey_differences(
@@ -129,7 +145,7 @@ def _flows(transition: Transition) -> list[tuple[str, datetime, str, bool, str, 
 def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, int]) -> list[str]:
     keys = {key for key, count in expected.items() if count} | {key for key, count in stored.items() if count}
     return [
-        f"{what} {key} is {stored.get(key, 0)}, the histories say {expected[key]}"
+        f"{what} {key} is {stored.get(key, 0)}, it must be {expected[key]}"
         for key in keys
         if stored.get(key, 0) != expected[key]
     ]

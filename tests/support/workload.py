@@ -96,7 +96,7 @@ class Workload:
         occurred_at = _BEGIN + timedelta(minutes=chance.randrange(60 * 24 * 150))
         return {
             "id": id_,
-            "type": chance.choice(["order_completed", "product_viewed", "call_ended"]),
+            "type": chance.choice(["order_completed", "product_viewed", "call_ended", "gym_visited"]),
             "channel": chance.choice(["web", "store", "phone"]),
             "occurred_at": occurred_at.isoformat(),
             "identities": {"user_id": f"u{chance.randrange(self._customers)}"},

@@ -121,3 +121,15 @@ def test_an_import_that_is_set_up_wrongly_tells_why(tmp_path: Path) -> None:
     assert "bad.yaml: format.kind" in broken.stderr
     assert "the header has no column 'customer_id'" in other.stderr
     assert all("Traceback" not in done.stderr for done in (missing, broken, other))
+
+
+def test_a_type_is_found_by_what_others_call_it() -> None:
+    """`touchpoints types` lists the catalogue, or what has the words in its name, meaning or counterparts."""
+    every, found, none = (
+        rejse("touchpoints", "types", *words) for words in ([], ["product added"], ["xyzzy"])
+    )
+
+    assert [done.returncode for done in (every, found, none)] == [0, 0, 1]
+    assert "order_completed" in every.stdout
+    assert "product_added_to_cart" in found.stdout
+    assert "order_completed" not in found.stdout

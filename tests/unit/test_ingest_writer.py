@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from services.ingest.writer import AGE_S_MAX, GroupWriter
+from services.ingest.writer import AGE_S_MAX, GROUP_RECORDS_MAX, GroupWriter
 from shared.eventlog.port import NewRecord, Outcome
 from shared.failpoints import Failpoints
 from tests.support.clock import ManualClock
@@ -41,13 +41,13 @@ class Requests:
     """Requests of a writer, by their number, and what they were told."""
 
     def __init__(self, writer: GroupWriter) -> None:
-        self._writer = writer
+        self.writer = writer
         self._sent = 0
         self.told: dict[int, Sequence[Outcome]] = {}
 
     def write(self, *values: bytes) -> None:
         """Hand over records of these values."""
-        self._writer.write(records(*values), partial(self.told.__setitem__, self._sent))
+        self.writer.write(records(*values), partial(self.told.__setitem__, self._sent))
         self._sent += 1
 
 
@@ -144,3 +144,37 @@ async def test_work_that_is_too_old_is_answered_and_not_done() -> None:
 
     assert log.groups == [[b"0"], [b"2"]]
     assert requests.told[0] == requests.told[2] == [Outcome.KEPT]
+
+
+async def test_a_group_has_its_bound_and_the_rest_goes_out_in_the_next_ones() -> None:
+    """No request is torn, and none is left behind."""
+    log = Slow()
+    many = [b"%d" % number for number in range(GROUP_RECORDS_MAX // 2 + 1)]
+    async with running(log) as requests:
+        requests.write(b"first")
+        await turns()
+        for _ in range(3):
+            requests.write(*many)
+
+    assert [len(group) for group in log.groups] == [1, 2 * len(many), len(many)]
+    assert set(requests.told) == {0, 1, 2, 3}
+
+
+async def test_only_more_than_a_group_behind_a_slow_one_has_to_wait() -> None:
+    """A slow append alone, or a crowd alone, is no reason to turn somebody away."""
+    log, clock = Slow(), ManualClock(EPOCH)
+    many = [b"%d" % number for number in range(GROUP_RECORDS_MAX)]
+    async with running(log, clock) as requests:
+        requests.write(b"first")
+        await turns()
+        requests.write(b"waits")
+        clock.advance(2)
+        log.go.release()
+        await turns()
+        assert requests.writer.behind_s() == 0
+        requests.write(*many)
+        assert requests.writer.behind_s() == 2
+        log.go.release()
+        await turns()
+        requests.write(*many)
+        assert requests.writer.behind_s() == 0

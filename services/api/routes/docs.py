@@ -18,6 +18,7 @@ _ANSWERS = (
     answers.Journeys,
     answers.Counts,
     answers.Flows,
+    answers.TouchpointTypes,
     answers.ProblemAnswer,
 )
 

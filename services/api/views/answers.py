@@ -225,6 +225,39 @@ class Flows(msgspec.Struct, frozen=True):
     flows: Sequence[Flow]
 
 
+class TypeItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A type of the catalogue: what it is about, what it means, where it usually happens, and what Segment,
+    GA4 and Shopify call it. `sentiment` is absent where it depends, `content` where it is none."""
+
+    type: str
+    about: str
+    meaning: str
+    channels: Sequence[str]
+    segment: Sequence[str]
+    ga4: Sequence[str]
+    shopify: Sequence[str]
+    sentiment: float | None = None
+    content: Literal["soft", "hard"] | None = None
+
+
+class UnknownType(msgspec.Struct, frozen=True):
+    """A type that the catalogue doesn't have: how many touchpoints of it are stored, and since when the
+    latest is."""
+
+    type: str
+    count: int
+    last_stored_at: datetime
+
+
+class TouchpointTypes(msgspec.Struct, frozen=True):
+    """The catalogue of touchpoint types in its order, and the unknown types that came, the most frequent
+    first. `unknown_others` counts the touchpoints of those that are not told by name."""
+
+    types: Sequence[TypeItem]
+    unknown: Sequence[UnknownType]
+    unknown_others: int
+
+
 class ProblemAnswer(msgspec.Struct, frozen=True):
     """An error (RFC 9457). `code` is stable; `errors` names each wrong parameter; `request_id` finds the
     line in the log."""

@@ -27,7 +27,7 @@ from shared.eventlog.kafka.consumer import (
     on_heartbeat,
 )
 from shared.eventlog.kafka.errors import translated
-from shared.eventlog.kafka.vigil import Vigil
+from shared.eventlog.kafka.vigil import Question, Vigil
 from shared.logs import fields
 
 _PROBE_TIMEOUT_S = 3.0
@@ -107,10 +107,10 @@ class Member:
         self._fetched_ms = fetched_ms
         self._replace_if_silent()
 
-    def asked(self, answered: bool) -> None:
-        """Note whether a question for offsets was answered, and replace a consumer that answers none."""
+    def asked(self, question: Question, answered: bool) -> None:
+        """Note whether a question was answered, and replace a consumer that answers it no more."""
         if self._renewal is None:
-            self._vigil.asked(answered)
+            self._vigil.asked(question, answered)
             self._replace_if_silent()
 
     def revoked(self) -> None:

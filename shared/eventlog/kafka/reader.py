@@ -124,7 +124,7 @@ class KafkaReader:
         except (KafkaError, OSError) as error:
             raise translated(error) from error
         finally:
-            self._member.asked(answered)
+            self._member.asked("bounds", answered)
         return {place.partition: Bounds(begin[place], end[place]) for place in places}
 
     async def ends(self) -> Mapping[int, int]:
@@ -144,9 +144,11 @@ class KafkaReader:
             for partition, offset in offsets.items()
             if bounds[partition].begin <= offset < bounds[partition].end
         }
+        answered = not within
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
                 found = await self._look(within)
+            answered = True
         except OffsetOutOfRangeError:
             # What was within the bounds a moment ago has gone since.
             raise Transient("the log was cut meanwhile") from None
@@ -155,6 +157,7 @@ class KafkaReader:
         finally:
             for place in within:
                 self.stop(place.partition)
+            self._member.asked("records", answered)
         return {record.partition: record for record in found if record.offset == offsets[record.partition]}
 
     def start(self, partition: int, offset: int) -> None:

@@ -1,0 +1,114 @@
+"""Short turns of the event loop, and what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.turns import SHARE, TURN_S, WAIT_S_MAX, Turns
+from shared.problem import Problem
+from tests.support.clock import ManualClock
+from tests.support.journeys import EPOCH
+
+
+class Loop:
+    """A loop whose turns a test begins, with jobs that take their time."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(EPOCH)
+        self._next: list[Callable[[], None]] = []
+        self.turns = Turns(self.clock, self._next.append, lambda: 3)
+        self.done: list[int] = []
+
+    def turn(self) -> None:
+        """Begin the next turn."""
+        callbacks, self._next[:] = list(self._next), []
+        for callback in callbacks:
+            callback()
+
+    def come(self, number: int, seconds: float) -> None:
+        """A job comes that will take so long."""
+
+        def job() -> None:
+            self.clock.advance(seconds)
+            self.done.append(number)
+
+        self.turns.do(job)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done in the next turn."""
+        return not self._next
+
+
+def refused(turns: Turns, behind_s: float = 0.0) -> bool:
+    """Whether a new request is turned away."""
+    try:
+        turns.check(behind_s)
+    except Problem as problem:
+        return (problem.status, problem.code, problem.retry_after_s) == (503, "overloaded", 3)
+    return False
+
+
+def test_a_turn_that_has_lasted_leaves_the_rest_to_the_next_ones() -> None:
+    """Jobs are done at once while the turn is short, and in their order afterwards."""
+    loop = Loop()
+    for number in range(4):
+        loop.come(number, 0.8 * TURN_S)
+    assert loop.done == [0, 1]
+
+    loop.turn()
+    assert loop.done == [0, 1, 2, 3]
+    loop.turn()
+    assert loop.idle
+
+
+def test_what_would_have_to_wait_for_too_long_is_refused_until_less_waits() -> None:
+    """How long one takes is known from those that have waited."""
+    loop = Loop()
+    for number in range(100):
+        loop.come(number, 2 * TURN_S)
+    assert not refused(loop.turns)
+
+    loop.turn()
+    assert refused(loop.turns)
+    while refused(loop.turns):
+        loop.turn()
+    assert len(loop.done) == 100 - WAIT_S_MAX / (2 * TURN_S)
+
+
+def test_what_waits_further_on_counts_too() -> None:
+    """A commit that is far behind turns new requests away as well."""
+    turns = Loop().turns
+    assert not refused(turns, WAIT_S_MAX)
+    assert refused(turns, WAIT_S_MAX + 0.01)
+
+
+def test_reading_has_its_share_of_a_loop_that_is_busy_elsewhere() -> None:
+    """The longer everything else takes, the longer a turn reads."""
+    loop = Loop()
+    for number in range(1_000):
+        loop.come(number, TURN_S)
+    loop.turn()
+    before = len(loop.done)
+    loop.clock.advance(10 * TURN_S)
+
+    loop.turn()
+    assert len(loop.done) - before == pytest.approx(10 * SHARE, abs=1)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.2), st.booleans()), max_size=60))
+def test_every_job_is_done_once_and_in_its_order(coming: list[tuple[float, bool]]) -> None:
+    """However long they take and whenever the turns begin."""
+    loop = Loop()
+    for number, (seconds, turns) in enumerate(coming):
+        loop.come(number, seconds)
+        if turns:
+            loop.turn()
+    while not loop.idle:
+        loop.turn()
+
+    assert loop.done == list(range(len(coming)))
