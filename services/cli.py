@@ -204,29 +204,51 @@ def partitions_resume(
 
 @journeys_app.command("list")
 def journeys_list() -> None:
-    """The journeys that customers are staged in."""
+    """The journeys that there are, and which of them customers are staged in."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from services.supervisor.commands import definitions
+    from services.supervisor.commands import known_definitions
 
-    table = Table("key", "version", "label", "stages and exits")
-    for definition in definitions(os.environ):
-        places = ", ".join(definition.places)
-        table.add_row(definition.key, str(definition.version), definition.labels["en"], places)
+    key = Column("key", no_wrap=True)
+    table = Table(key, "version", "active", "label", "stages and exits")
+    for definition, active in known_definitions(os.environ):
+        names = (definition.key, str(definition.version), "yes" if active else "no", definition.labels["en"])
+        table.add_row(*names, ", ".join(definition.places))
     Console().print(table)
+
+
+@journeys_app.command("show")
+def journeys_show(key: Annotated[str, typer.Argument(help="as `journeys list` shows it")]) -> None:
+    """Print a definition as its file has it."""
+    from services.supervisor.commands import known_definitions
+
+    found = [definition for definition, _ in known_definitions(os.environ) if definition.key == key]
+    if not found:
+        raise ConfigError(f"there is no journey {key!r}")
+    _tell(found[0].source.rstrip())
+
+
+@journeys_app.command("schema")
+def journeys_schema() -> None:
+    """Print the JSON Schema of definitions, for your editor."""
+    import json
+
+    from shared.journey.language import schema
+
+    _tell(json.dumps(schema(), ensure_ascii=False))
 
 
 @journeys_app.command("validate")
 def journeys_validate(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="definitions; without any, those that would be run")
+        list[Path] | None, typer.Argument(help="definitions; without any, all that there are")
     ] = None,
 ) -> None:
     """Check definitions and tell all that is wrong with them."""
-    from services.supervisor.commands import definitions, validate
+    from services.supervisor.commands import known_definitions, validate
 
-    found = validate(files) if files else definitions(os.environ)
+    found = validate(files) if files else [definition for definition, _ in known_definitions(os.environ)]
     _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
 
 

@@ -83,6 +83,13 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(","))
+    if not all(keys):
+        raise ValueError("has nothing between two commas")
+    return keys
+
+
 def _text(text: str) -> str:
     return text
 
@@ -110,6 +117,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("database_url", _database_url, None, "PostgreSQL's URL; unset: embedded", secret=True),
     Variable("journeys_dir", Path, None, "a folder of journey definitions beside the built-in ones"),
+    Variable(
+        "journeys",
+        _keys,
+        None,
+        "the active journeys, keys with commas between; unset: purchase-lifecycle and all of the folder",
+    ),
     Variable("log_level", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable(
         "ack_timeout_s", _seconds, "5", "how long ingest waits for the event log before it uses the spool"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,11 +13,16 @@ BYTES_MAX = 256 * 1024
 
 def load(text: str, problems: list[str]) -> Any:
     """The plain data of a YAML text; what is wrong with it goes to `problems`, and the answer is None."""
+    return load_with_lines(text, problems)[0]
+
+
+def load_with_lines(text: str, problems: list[str]) -> tuple[Any, Mapping[str, int]]:
+    """The same, and the line of every place in the data, such as `stages[0].enter.type`."""
     if len(text.encode("utf-8", "surrogatepass")) > BYTES_MAX:
         problems.append(f"is larger than {BYTES_MAX} bytes")
-        return None
+        return None, {}
     try:
-        return yaml.load(text, _Loader)
+        return _loaded(text)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         problems.append(f"{line}{error.problem}")
@@ -25,7 +31,33 @@ def load(text: str, problems: list[str]) -> Any:
     except ValueError as error:
         # A scalar that looks like a date or a number, and is none: 2024-13-01.
         problems.append(f"holds a value that can't be read: {error}")
-    return None
+    return None, {}
+
+
+def _loaded(text: str) -> tuple[Any, Mapping[str, int]]:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        data = loader.construct_document(node)
+        lines: dict[str, int] = {}
+        _note_lines(node, "", lines)
+        return data, lines
+    finally:
+        loader.dispose()
+
+
+def _note_lines(node: yaml.Node, at: str, lines: dict[str, int]) -> None:
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inside = f"{at}.{key.value}" if at else key.value
+            lines[inside] = key.start_mark.line + 1
+            _note_lines(value, inside, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _note_lines(item, f"{at}[{index}]", lines)
 
 
 class _Loader(yaml.SafeLoader):

@@ -56,7 +56,7 @@ async def serve(
     Raises:
         ConfigError: a definition, or the durability of the store or the log, is not as it must be.
     """
-    definitions = load_definitions(settings.journeys_dir)
+    definitions = load_definitions(settings.journeys_dir, settings.journeys)
     journeys = [Journey(definition) for definition in definitions]
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"

@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from shared.journey.fold import NOWHERE, Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import NOWHERE, State, Transition
+from shared.journey.touch import Touch
 
 Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""
@@ -77,10 +79,7 @@ def is_late(held: Held, touches: Sequence[Touch]) -> bool:
 
 def carry_on(customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch]) -> Change:
     """Fold new touches, in order and behind the position, onto the held state."""
-    state, added = held.state, []
-    for touch in touches:
-        state, more = journey.step(state, touch)
-        added += more
+    state, added = journey.carry(held.state, touches)
     return Change(customer_id, journey, held, Held(state, held.revision), added)
 
 
@@ -116,10 +115,12 @@ def flows(changes: Iterable[Change]) -> Counter[Flow]:
     """
     deltas: Counter[Flow] = Counter()
     for change in changes:
-        for transition in change.added:
-            deltas[_flow(change.journey, transition)] += 1
-        for transition in change.superseded:
-            deltas[_flow(change.journey, transition)] -= 1
+        for transitions, delta in ((change.added, 1), (change.superseded, -1)):
+            for transition in transitions:
+                flow = _flow(change.journey, transition)
+                # What stands beside the stage has changed, and no count of customers has.
+                if flow.origin != flow.target:
+                    deltas[flow] += delta
     for flow, delta in list(deltas.items()):
         for span, begin in _LARGER_SPANS.items():
             deltas[replace(flow, span=span, since=begin(flow.since))] += delta

@@ -14,7 +14,8 @@ from services.stager import sql
 from services.stager.assign import Held
 from services.stager.changes import read_states, refold, write_changes
 from shared.clock import Clock
-from shared.journey.fold import NOWHERE, Journey
+from shared.journey.fold import Journey
+from shared.journey.state import NOWHERE
 from shared.store.engine import Connection, Pool, connection_of
 
 CUSTOMERS_MAX = 200

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
+import asyncpg
 
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
-from shared.journey.fold import Journey, State, Touch, Transition
+from shared.codec import decode
+from shared.journey.fold import Journey
+from shared.journey.state import Transition, decode_state, encode_state
+from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
-
-_encode_state = msgspec.msgpack.Encoder().encode
-_decode_state = msgspec.msgpack.Decoder(State).decode
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
@@ -32,7 +32,7 @@ async def read_states(
     versions = [journey.definition.version for journey in journeys]
     rows = await connection.fetch(sql.STATES, customer_ids, keys, versions)
     return {
-        (row["customer_id"], row["journey_key"]): Held(_decode_state(row["state"]), row["revision"])
+        (row["customer_id"], row["journey_key"]): Held(decode_state(row["state"]), row["revision"])
         for row in rows
     }
 
@@ -50,9 +50,10 @@ async def refold(connection: Connection, journey: Journey, held: Mapping[UUID, H
 async def _refold_page(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
     types = None if journey.types is None else sorted(journey.types)
     key, version = journey.definition.key, journey.definition.version
+    lens = Lens([journey.asks])
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
-    for customer_id, *touch in await connection.fetch(sql.TIMELINES, list(held), types):
-        timelines[customer_id].append(Touch(*touch))
+    for row in await connection.fetch(sql.TIMELINES, list(held), types, lens.types_with_content):
+        timelines[row["customer_id"]].append(_touch(lens, row))
     histories: dict[UUID, list[Transition]] = defaultdict(list)
     for customer_id, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
         histories[customer_id].append(Transition(*transition))
@@ -60,6 +61,12 @@ async def _refold_page(connection: Connection, journey: Journey, held: Mapping[U
         assign.refold(customer_id, journey, state, histories[customer_id], timelines[customer_id])
         for customer_id, state in held.items()
     ]
+
+
+def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
+    if row["body"] is None:
+        return Touch(row["occurred_at"], row["id"], row["type"], row["channel"])
+    return lens.touch(row["id"], decode(row["body"]))
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
@@ -83,7 +90,7 @@ async def _write_states(connection: Connection, changes: Sequence[Change], now: 
             change.after.state.furthest,
             change.journey.due_at(change.after.state),
             change.after.revision,
-            _encode_state(change.after.state),
+            encode_state(change.after.state),
         )
         for change in changes
     ]

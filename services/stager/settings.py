@@ -19,6 +19,7 @@ class Settings:
     kafka_accept_weak_topic: bool
     database_url: str | None
     journeys_dir: Path | None
+    journeys: tuple[str, ...] | None
     log_level: str
     batch_records_max: int
     drain_timeout_s: float

@@ -66,7 +66,9 @@ ORDER BY due_at LIMIT $5
 """
 
 TIMELINES = """
-SELECT customer_id, occurred_at, id, type, channel FROM touchpoints
+SELECT customer_id, occurred_at, id, type, channel,
+    CASE WHEN $3::text[] IS NULL OR type = ANY($3) THEN body END AS body
+FROM touchpoints
 WHERE customer_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR type = ANY($2))
 ORDER BY customer_id, occurred_at, id
 """

@@ -29,7 +29,8 @@ from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
-from shared.journey.fold import Journey, Touch
+from shared.journey.fold import Journey
+from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
@@ -86,6 +87,7 @@ class BatchStore:
     ) -> None:
         self._pool = pool
         self._journeys = journeys
+        self._lens = Lens(journey.asks for journey in journeys)
         self._log_id = log_id
         self._owner = owner
         self._shard = shard
@@ -181,7 +183,7 @@ class BatchStore:
         return _Filed(by_customer, frozenset(filing.new_customers))
 
     async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
-        touches = _touches_by_journey(filed.by_customer, self._journeys)
+        touches = _touches_by_journey(filed.by_customer, self._journeys, self._lens)
         if not touches:
             return []
         customer_ids = list({customer_id for customer_id, _ in touches})
@@ -253,16 +255,16 @@ async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequen
 
 
 def _touches_by_journey(
-    filed: Mapping[UUID, Sequence[Incoming]], journeys: Sequence[Journey]
+    filed: Mapping[UUID, Sequence[Incoming]], journeys: Sequence[Journey], lens: Lens
 ) -> dict[tuple[UUID, Journey], list[Touch]]:
     """The touches that concern each customer's journeys, in the fold's order."""
     found: dict[tuple[UUID, Journey], list[Touch]] = defaultdict(list)
     for customer_id, incoming in filed.items():
         for one in incoming:
-            touchpoint = one.touchpoint
-            for journey in journeys:
-                if journey.concerns(touchpoint.type):
-                    touch = Touch(touchpoint.occurred_at, one.uid, touchpoint.type, touchpoint.channel)
+            concerned = [journey for journey in journeys if journey.concerns(one.touchpoint.type)]
+            if concerned:
+                touch = lens.touch(one.uid, one.touchpoint)
+                for journey in concerned:
                     found[customer_id, journey].append(touch)
     for touches in found.values():
         touches.sort(key=lambda touch: (touch.at, touch.id))

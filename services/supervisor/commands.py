@@ -19,8 +19,9 @@ from shared import keys
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
-from shared.journey.catalog import load_definitions
-from shared.journey.definition import Definition, parse
+from shared.journey.catalog import all_definitions, load_definitions
+from shared.journey.definition import Definition
+from shared.journey.language import parse
 from shared.keys import KeyRecord, Scope
 from shared.store.embedded import embedded_postgres
 from shared.store.errors import classified
@@ -48,6 +49,7 @@ class JourneySettings:
     """See `shared.config.VARIABLES` for what each means."""
 
     journeys_dir: Path | None
+    journeys: tuple[str, ...] | None
 
 
 def migrate(environ: Mapping[str, str]) -> None:
@@ -109,9 +111,16 @@ def resume_partition(
     )
 
 
-def definitions(environ: Mapping[str, str]) -> Sequence[Definition]:
-    """The definitions that the services would run."""
-    return load_definitions(load(JourneySettings, environ).journeys_dir)
+def known_definitions(environ: Mapping[str, str]) -> Sequence[tuple[Definition, bool]]:
+    """All definitions that there are, and whether the services would run each.
+
+    Raises:
+        ConfigError: lists all that is wrong with them, and with the choice of active ones.
+    """
+    settings = load(JourneySettings, environ)
+    active = {one.key for one in load_definitions(settings.journeys_dir, settings.journeys)}
+    found = all_definitions(settings.journeys_dir)
+    return [(definition, definition.key in active) for definition, _ in found]
 
 
 def validate(files: Sequence[Path]) -> Sequence[Definition]:

@@ -1,4 +1,4 @@
-"""Journeys: what a definition says (`definition`), and the stage it gives a customer (`fold`).
+"""Journeys: what a definition says (`language`, `definition`, `rules`), and the stage it gives (`fold`).
 
 `catalog` loads the built-in definitions and those of a folder. All but `catalog` is pure.
 """

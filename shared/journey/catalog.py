@@ -1,31 +1,70 @@
-"""Which definitions there are: the built-in ones, and those of a folder of the user's own."""
+"""Which definitions there are: the built-in ones and those of a folder of the user's own; and which of them
+customers are staged in."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
 from shared.errors import ConfigError
-from shared.journey.definition import Definition, parse
+from shared.journey.definition import Definition
+from shared.journey.language import linked, parse
+
+BUILT_IN_AND_ACTIVE = frozenset({"purchase-lifecycle"})
+"""The built-in definitions that are active where nobody says which are to be."""
 
 
-def load_definitions(journeys_dir: Path | None) -> tuple[Definition, ...]:
-    """The built-in definitions and all `*.yaml` of a folder, by key. The folder's own replace built-in
-    ones of the same key.
+def load_definitions(
+    journeys_dir: Path | None, keys: Collection[str] | None = None
+) -> tuple[Definition, ...]:
+    """The active definitions, by key: those of the keys, or by default all of the folder, and of the
+    built-in ones `purchase-lifecycle`.
+
+    Raises:
+        ConfigError: lists every error of every file, or says that the folder or a key is not there, or that
+            a definition can't be active.
+    """
+    known = all_definitions(journeys_dir)
+    own = {definition.key for definition, built_in in known if not built_in}
+    wanted = own | BUILT_IN_AND_ACTIVE if keys is None else set(keys)
+    problems = [
+        f"REJSE_JOURNEYS: there is no journey {key!r}"
+        for key in sorted(wanted - {definition.key for definition, _ in known})
+    ]
+    active = tuple(definition for definition, _ in known if definition.key in wanted)
+    problems += [
+        f"journey {one.key} is about {_told(one)}: only journeys about the customer can be active yet"
+        for one in active
+        if one.subject.kind != "customer"
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return active
+
+
+def all_definitions(journeys_dir: Path | None) -> tuple[tuple[Definition, bool], ...]:
+    """The built-in definitions and all `*.yaml` of a folder, by key, and whether each is built in. The
+    folder's own replace built-in ones of the same key.
 
     Raises:
         ConfigError: lists every error of every file, or says that the folder is not there.
     """
-    built_in = _read_built_in()
     own = _read_folder(journeys_dir) if journeys_dir is not None else []
     problems: list[str] = []
-    found: dict[str, Definition] = {}
-    for texts in (built_in, own):
+    found: dict[str, tuple[Definition, bool]] = {}
+    for texts, built_in in ((_read_built_in(), True), (own, False)):
         for definition in _unique(texts, problems):
-            found[definition.key] = definition
+            found[definition.key] = (definition, built_in)
     if problems:
         raise ConfigError("\n".join(problems))
-    return tuple(found[key] for key in sorted(found))
+    ordered = [found[key] for key in sorted(found)]
+    return tuple(zip(linked([one for one, _ in ordered]), (built_in for _, built_in in ordered), strict=True))
+
+
+def _told(definition: Definition) -> str:
+    subject = definition.subject
+    return "the account" if subject.kind == "account" else f"what {subject.property_name} names"
 
 
 def _read_built_in() -> list[tuple[str, str]]:

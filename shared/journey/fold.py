@@ -1,10 +1,14 @@
 """The stage as a pure function of the timeline.
 
 Theory of operation. A journey folds a customer's touchpoints in the order of (event time, id). A *place* is
-where the customer is: nowhere yet, in a stage, or in an exit. A touchpoint moves it by the first of these
-that applies: the way back, in an exit; the exit that the touchpoint enters; the furthest later stage whose
-rule holds. Stages are never left backwards. Time moves it too: a stage's clocks give the state its next due
-time, and whatever is due at or before an instant happens before a touchpoint of that instant.
+where the customer is: nowhere yet, in a stage, or in an exit. A touchpoint is counted by every rule that it
+matches, closes what it closes, and then moves the customer by the first of these that holds: the way back, in
+an exit; an exit; the way back to an earlier stage; a new lap; the furthest later stage. Without a move it
+starts clocks anew and may end a pause. At last it opens overlays and turns signals on and off, as they are in
+the new place. A gate passes the customer on at once, by the same touchpoint.
+
+Time moves a customer too: the clocks of a stage, and those of overlays and signals, give the state its next
+due time, and whatever is due at or before an instant happens before a touchpoint of that instant.
 
 The result depends on nothing but the definition, the touchpoints and how far time has been told to run. So
 it doesn't matter whether `step` met the touchpoints one by one, with `advance` between them at any instants
@@ -17,81 +21,19 @@ folds the whole timeline again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from datetime import datetime, timedelta
 from uuid import UUID
 
-import msgspec
+from shared.journey.definition import Definition
+from shared.journey.plan import Plan, Plans
+from shared.journey.state import FIRST_ID, NOWHERE, Kind, State, Transition, note, with_value
+from shared.journey.touch import Ask, Touch
 
-from shared.journey.definition import Clock, Definition, Exit, Rule, Stage
-
-Kind = Literal["enter", "exit", "return", "pause", "resume"]
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
-_FIRST_ID = UUID(int=0)
-_NO_DAY = 0
-
-
-class Touch(msgspec.Struct, frozen=True, gc=False):
-    """What a fold needs to know of a touchpoint: event time, the store's id, type and channel."""
-
-    at: datetime
-    id: UUID
-    type: str
-    channel: str
-
-
-class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How many touchpoints have counted for a rule (capped at its number), and the last day that did."""
-
-    count: int = 0
-    day: int = _NO_DAY
-
-
-class State(msgspec.Struct, frozen=True, array_like=True):
-    """Where a customer is in a journey, and all that is needed to go on from there.
-
-    `at` and `id` are the position: the last touchpoint, or the last due time, that was folded in. `anchors`
-    are the instants from which the clocks of the current stage run, in the definition's order. `furthest`
-    is the furthest stage ever entered; `transitions` says how many transitions there have been.
-    """
-
-    place: str | None = None
-    paused: bool = False
-    entered_at: datetime | None = None
-    furthest: str | None = None
-    at: datetime = _NEVER
-    id: UUID = _FIRST_ID
-    anchors: tuple[datetime, ...] = ()
-    tallies: tuple[Tally, ...] = ()
-    transitions: int = 0
-
-    @property
-    def position(self) -> tuple[datetime, UUID]:
-        return (self.at, self.id)
-
-
-NOWHERE = State()
-"""The state of a customer without a touchpoint."""
-
-
-class Transition(msgspec.Struct, frozen=True):
-    """One change of place or of its pause, when it was true, and its cause.
-
-    `seq` numbers a history from 0. The cause is the touchpoint `touchpoint_id`, or time when that is None;
-    `rule` names the rule or the clock of the definition.
-    """
-
-    seq: int
-    at: datetime
-    kind: Kind
-    from_place: str | None
-    from_paused: bool
-    to_place: str
-    to_paused: bool
-    touchpoint_id: UUID | None
-    rule: str
+_OVERLAYS = 10_000
+_SIGNALS = 20_000
+"""From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
 
 
 class OutOfOrder(Exception):
@@ -103,20 +45,28 @@ class Journey:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
-        self._stage_index = {stage.key: index for index, stage in enumerate(definition.stages)}
-        self._exits = {exit_.key: exit_ for exit_ in definition.exits}
-        self._saying_no = tuple(exit_ for exit_ in definition.exits if exit_.enter is not None)
-        self._types = _types_of_interest(definition)
-        self._fresh_tallies = (Tally(),) * len(definition.stages)
+        self._plans = Plans(definition)
+        self._places = self._plans.places
+        self._facts = self._plans.rules.facts
+        self._of_stage = self._plans.rules.of_stage
+        self._no_tallies = ((),) * self._plans.rules.remembered
+        self._expiries = [one.close_after for one in definition.overlays]
+        self._signal_expiries = [one.off_after for one in definition.signals]
 
     @property
     def types(self) -> frozenset[str] | None:
         """The touchpoint types that can change a state; None: every type can."""
-        return self._types
+        return self._plans.types
+
+    @property
+    def asks(self) -> Mapping[str | None, frozenset[Ask]]:
+        """What a touch has to carry beside type and channel, by type; under None what every one has to."""
+        return self._plans.asks
 
     def concerns(self, type_: str) -> bool:
         """Whether a touchpoint of this type can change a state. Others need not be folded."""
-        return self._types is None or type_ in self._types
+        types = self._plans.types
+        return types is None or type_ in types
 
     def due_at(self, state: State) -> datetime | None:
         """When time will move this state if no touchpoint comes first; None: never."""
@@ -126,14 +76,24 @@ class Journey:
     def upcoming(self, state: State) -> Transition | None:
         """What time alone will do next to this state; None: nothing."""
         due = self._next_due(state)
-        return self._fire(state, *due)[1] if due else None
+        if due is None:
+            return None
+        transitions: list[Transition] = []
+        self._fire(copy(state), *due, transitions)
+        return transitions[0]
+
+    def persona(self, state: State) -> str | None:
+        """The first persona whose rule has been met; None: none has."""
+        return self._plans.persona(state, state.at)
 
     def advance(self, state: State, now: datetime) -> tuple[State, list[Transition]]:
         """Let time run: everything that is due at or before `now` happens, each at its own due time."""
         transitions: list[Transition] = []
-        while (due := self._next_due(state)) is not None and due[0] <= now:
-            state, transition = self._fire(state, due[0], due[1])
-            transitions.append(transition)
+        due = self._next_due(state)
+        if due is None or due[0] > now:
+            return state, transitions
+        state = copy(state)
+        self._advance(state, now, transitions)
         return state, transitions
 
     def step(self, state: State, touch: Touch) -> tuple[State, list[Transition]]:
@@ -142,103 +102,214 @@ class Journey:
         Raises:
             OutOfOrder: the touchpoint lies at or before the state's position.
         """
-        if (touch.at, touch.id) <= (state.at, state.id):
-            raise OutOfOrder
+        return self.carry(state, (touch,))
+
+    def carry(self, state: State, touches: Iterable[Touch]) -> tuple[State, list[Transition]]:
+        """Fold touchpoints in, in order, each after all that was due by then.
+
+        Raises:
+            OutOfOrder: one lies at or before the one before it, or the state's position.
+        """
+        state = copy(state)
         transitions: list[Transition] = []
-        if state.anchors:
-            state, transitions = self.advance(state, touch.at)
-        if not self.concerns(touch.type):
-            return state, transitions
-        tallies = self._count(state.tallies or self._fresh_tallies, touch)
-        state = msgspec.structs.replace(state, at=touch.at, id=touch.id, tallies=tallies)
-        state, moved = self._move(state, touch)
-        if moved is None:
-            state, moved = self._touch_clocks(state, touch)
-        if moved is not None:
-            transitions.append(moved)
+        for touch in touches:
+            self._step(state, touch, transitions)
         return state, transitions
 
+    def _step(self, state: State, touch: Touch, out: list[Transition]) -> None:
+        if (touch.at, touch.id) <= (state.at, state.id):
+            raise OutOfOrder
+        if not self.concerns(touch.type):
+            return
+        self._advance(state, touch.at, out)
+        if self._facts and touch.content:
+            self._learn(state, touch)
+        plan = self._plans.plan(state.place, touch.type)
+        state.at, state.id = touch.at, touch.id
+        if plan.counters:
+            self._count(state, touch, plan)
+        if plan.tallies:
+            self._tally(state, touch, plan)
+        if state.open:
+            self._close(state, touch, plan, out)
+        if self._move(state, touch, plan, out):
+            plan = self._plans.plan(state.place, touch.type)
+        elif plan.resets:
+            self._reset_clocks(state, touch, plan, out)
+        if plan.opens or plan.substages or plan.signals:
+            self._beside(state, touch, plan, out)
+
+    def _advance(self, state: State, now: datetime, out: list[Transition]) -> None:
+        while (due := self._next_due(state)) is not None and due[0] <= now:
+            self._fire(state, *due, out)
+
     def _next_due(self, state: State) -> tuple[datetime, int] | None:
-        """The earliest due clock of the current stage, as its due time and its number."""
-        if not state.anchors or state.place is None:
+        """The earliest due clock, as its due time and its number."""
+        if not (state.anchors or state.open or state.signals):
             return None
-        clocks = self._stage(state.place).clocks
-        dues = [
-            (anchor + clock.after, number)
-            for number, (anchor, clock) in enumerate(zip(state.anchors, clocks, strict=True))
-            if clock.exit_to is not None or not state.paused
-        ]
+        dues: list[tuple[datetime, int]] = []
+        if state.anchors and state.place is not None:
+            clocks = self._places[state.place].clocks
+            for number, anchor in enumerate(state.anchors):
+                clock = clocks[number]
+                if clock.to is not None or not state.paused:
+                    dues.append((anchor + clock.after, number))
+        if state.open:
+            dues += _expiring(state.open, self._expiries, _OVERLAYS)
+        if state.signals:
+            dues += _expiring(state.signals, self._signal_expiries, _SIGNALS)
         return min(dues, default=None)
 
-    def _fire(self, state: State, due_at: datetime, number: int) -> tuple[State, Transition]:
-        clock_place = state.place
-        assert clock_place is not None
-        clock = self._stage(clock_place).clocks[number]
-        state = msgspec.structs.replace(state, at=due_at, id=_FIRST_ID)
-        rule = f"{clock_place}.clocks[{number}]"
-        if clock.exit_to is None:
-            return _changed(state, "pause", clock_place, True, due_at, None, rule)
-        return self._enter_exit(state, self._exits[clock.exit_to], due_at, None, rule)
+    def _fire(self, state: State, due_at: datetime, number: int, out: list[Transition]) -> None:
+        assert state.place is not None
+        state.at, state.id = due_at, FIRST_ID
+        if number >= _SIGNALS:
+            self._turn(state, number - _SIGNALS, None, None, "off_after", out)
+        elif number >= _OVERLAYS:
+            self._set_open(state, number - _OVERLAYS, None, None, "close_after", out)
+        else:
+            clock = self._places[state.place].clocks[number]
+            if clock.to is None:
+                note(state, "pause", state.place, True, None, clock.rule, out)
+            else:
+                self._enter(state, "exit", clock.to, None, clock.rule, out)
 
-    def _count(self, tallies: tuple[Tally, ...], touch: Touch) -> tuple[Tally, ...]:
-        return tuple(
-            _counted(tally, stage.enter, touch)
-            for tally, stage in zip(tallies, self.definition.stages, strict=True)
-        )
+    def _learn(self, state: State, touch: Touch) -> None:
+        for name, bit, differs in self._facts:
+            if name in touch.content:
+                state.facts = state.facts | bit if differs(touch.content[name]) else state.facts & ~bit
 
-    def _move(self, state: State, touch: Touch) -> tuple[State, Transition | None]:
-        here = self._stage_index.get(state.place) if state.place is not None else -1
-        if here is None:
-            assert state.place is not None
-            return self._return(state, self._exits[state.place], touch)
-        if here >= 0:
-            for exit_ in self._saying_no:
-                if exit_.enter is not None and exit_.enter.matches(touch.type, touch.channel):
-                    return self._enter_exit(state, exit_, touch.at, touch.id, f"{exit_.key}.enter")
-        for stage, tally in _furthest_first(self.definition.stages, state.tallies, here):
-            if _holds(stage.enter, tally, touch):
-                return self._enter_stage(state, stage, "enter", touch, f"{stage.key}.enter")
-        return state, None
+    def _count(self, state: State, touch: Touch, plan: Plan) -> None:
+        tallies = state.tallies or self._no_tallies
+        for counter in plan.counters:
+            if counter.matches(state, touch):
+                number, before = counter.number, tallies[counter.number]
+                after = counter.after(before, touch)
+                if after is not before:
+                    tallies = (*tallies[:number], after, *tallies[number + 1 :])
+                    state.tallies = tallies
 
-    def _return(self, state: State, exit_: Exit, touch: Touch) -> tuple[State, Transition | None]:
-        if exit_.back is None or not exit_.back.matcher.matches(touch.type, touch.channel):
-            return state, None
-        return self._enter_stage(state, self._stage(exit_.back.to), "return", touch, f"{exit_.key}.return")
+    def _tally(self, state: State, touch: Touch, plan: Plan) -> None:
+        """Count up the tallies that are not final; what ends one is not counted itself."""
+        for number, counts, ends in plan.tallies:
+            if state.counted >> number & 1:
+                continue
+            if ends is not None and ends(state, touch):
+                state.counted |= 1 << number
+            elif counts is not None and counts(state, touch):
+                before = state.counts or (0,) * len(self.definition.tallies)
+                state.counts = (*before[:number], before[number] + 1, *before[number + 1 :])
 
-    def _enter_stage(
-        self, state: State, stage: Stage, kind: Kind, touch: Touch, rule: str
-    ) -> tuple[State, Transition]:
-        before = -1 if state.furthest is None else self._stage_index[state.furthest]
-        furthest = stage.key if self._stage_index[stage.key] > before else state.furthest
-        state, transition = _changed(state, kind, stage.key, False, touch.at, touch.id, rule)
-        anchors = (touch.at,) * len(stage.clocks)
-        state = msgspec.structs.replace(state, entered_at=touch.at, furthest=furthest, anchors=anchors)
-        return state, transition
+    def _close(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
+        for number, holds in plan.closes:
+            if state.open and state.open[number] is not None and holds(state, touch):
+                self._set_open(state, number, None, touch.id, "close", out)
 
-    def _enter_exit(
-        self, state: State, exit_: Exit, at: datetime, touchpoint_id: UUID | None, rule: str
-    ) -> tuple[State, Transition]:
-        state, transition = _changed(state, "exit", exit_.key, False, at, touchpoint_id, rule)
-        return msgspec.structs.replace(state, entered_at=at, anchors=()), transition
+    def _move(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> bool:
+        if state.place is None and self._plans.admits is not None and not self._plans.admits(state, touch.at):
+            return False
+        for move in plan.moves:
+            if not move.holds(state, touch):
+                continue
+            if state.open and any(state.open[number] is not None for number in move.blocked_by):
+                continue
+            if move.new_lap:
+                state.lap += 1
+                state.observed = state.inferred = state.counted = 0
+                state.tallies, state.counts = (), ()
+            self._enter(state, move.kind, move.to, touch.id, move.rule, out)
+            return True
+        return False
 
-    def _touch_clocks(self, state: State, touch: Touch) -> tuple[State, Transition | None]:
+    def _enter(
+        self, state: State, kind: Kind, to: str, touchpoint_id: UUID | None, rule: str, out: list[Transition]
+    ) -> None:
+        """Enter a stage or an exit, and go on through a gate."""
+        note(state, kind, to, False, touchpoint_id, rule, out)
+        place = self._places[to]
+        state.entered_at = state.at
+        state.substage = place.substage
+        state.anchors = (state.at,) * len(place.clocks)
+        if self._of_stage and state.tallies:
+            kept = enumerate(state.tallies)
+            state.tallies = tuple(() if number in self._of_stage else tally for number, tally in kept)
+        if not place.bit:
+            return
+        state.observed |= place.bit
+        state.inferred = (state.inferred | place.earlier) & ~state.observed
+        if state.furthest is None or place.bit > self._places[state.furthest].bit:
+            state.furthest = to
+        if place.leads_to is not None:
+            self._enter(state, "pass", place.leads_to, touchpoint_id, f"{to}.gate", out)
+
+    def _reset_clocks(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
         """Start the clocks anew that this touchpoint starts anew, and end the pause if one of them paused."""
         place = state.place
-        if not state.anchors or place is None:
-            return state, None
-        clocks = self._stage(place).clocks
-        touched = [clock.since.matches(touch.type, touch.channel) for clock in clocks]
-        anchors = tuple(
-            touch.at if hit else anchor for hit, anchor in zip(touched, state.anchors, strict=True)
-        )
-        state = msgspec.structs.replace(state, anchors=anchors)
-        if state.paused and any(_pauses(clock) and hit for clock, hit in zip(clocks, touched, strict=True)):
-            rule = f"{place}.clocks"
-            return _changed(state, "resume", place, False, touch.at, touch.id, rule)
-        return state, None
+        assert place is not None
+        for number, matches in plan.resets:
+            if matches(state, touch):
+                anchors = state.anchors
+                state.anchors = (*anchors[:number], touch.at, *anchors[number + 1 :])
+                clock = self._places[place].clocks[number]
+                if clock.to is None and state.paused:
+                    note(state, "resume", place, False, touch.id, clock.rule, out)
 
-    def _stage(self, key: str) -> Stage:
-        return self.definition.stages[self._stage_index[key]]
+    def _beside(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
+        """What may happen beside the place, once it is known."""
+        place = state.place
+        assert place is not None
+        if plan.substages:
+            self._enter_substage(state, touch, plan, out)
+        for number, holds in plan.opens:
+            if not (state.open and state.open[number] is not None) and holds(state, touch):
+                self._set_open(state, number, touch.at, touch.id, "open", out)
+        for number, on, off in plan.signals:
+            if state.signals and state.signals[number] is not None:
+                if off is not None and off(state, touch):
+                    self._turn(state, number, None, touch.id, "off", out)
+            elif on is not None and on(state, touch):
+                self._turn(state, number, touch.at, touch.id, "on", out)
+
+    def _enter_substage(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
+        assert state.place is not None
+        (stage,) = (one for one in self.definition.stages if one.key == state.place)
+        keys = [one.key for one in stage.substages]
+        here = -1 if state.substage is None else keys.index(state.substage)
+        for number, holds in plan.substages:
+            if number > here and holds(state, touch):
+                state.substage = keys[number]
+                rule = f"{stage.key}.{keys[number]}.enter"
+                note(state, "substage", stage.key, state.paused, touch.id, rule, out)
+                return
+
+    def _set_open(
+        self,
+        state: State,
+        number: int,
+        since: datetime | None,
+        touchpoint_id: UUID | None,
+        why: str,
+        out: list[Transition],
+    ) -> None:
+        assert state.place is not None
+        state.open = with_value(state.open, number, since, len(self._expiries))
+        rule = f"{self.definition.overlays[number].key}.{why}"
+        note(state, "open" if since else "close", state.place, state.paused, touchpoint_id, rule, out)
+
+    def _turn(
+        self,
+        state: State,
+        number: int,
+        since: datetime | None,
+        touchpoint_id: UUID | None,
+        why: str,
+        out: list[Transition],
+    ) -> None:
+        assert state.place is not None
+        state.signals = with_value(state.signals, number, since, len(self._signal_expiries))
+        kind: Kind = "signal_on" if since else "signal_off"
+        rule = f"{self.definition.signals[number].key}.{why}"
+        note(state, kind, state.place, state.paused, touchpoint_id, rule, out)
 
 
 def fold(
@@ -249,58 +320,35 @@ def fold(
     Raises:
         OutOfOrder: a touchpoint lies at or before the one before it, or the state's position.
     """
-    transitions: list[Transition] = []
-    for touch in touches:
-        state, more = journey.step(state, touch)
-        transitions += more
+    state, transitions = journey.carry(state, touches)
     state, more = journey.advance(state, now)
     return state, transitions + more
 
 
-def _types_of_interest(definition: Definition) -> frozenset[str] | None:
-    matchers = [stage.enter.matcher for stage in definition.stages]
-    matchers += [clock.since for stage in definition.stages for clock in stage.clocks]
-    matchers += [exit_.enter for exit_ in definition.exits if exit_.enter]
-    matchers += [exit_.back.matcher for exit_ in definition.exits if exit_.back]
-    if not all(matcher.types for matcher in matchers):
-        return None
-    return frozenset().union(*(matcher.types for matcher in matchers))
+def subject_of(definition: Definition, touch: Touch) -> str | None:
+    """Which run of the journey a touchpoint belongs to; None: to none. The runs of a customer and of an
+    account have no name: the timeline is theirs."""
+    if definition.subject.kind != "property":
+        return ""
+    value = touch.content.get(f"property.{definition.subject.property_name}")
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
-def _counted(tally: Tally, rule: Rule, touch: Touch) -> Tally:
-    if tally.count >= rule.at_least or not rule.matcher.matches(touch.type, touch.channel):
-        return tally
-    day = touch.at.toordinal()
-    if rule.distinct_days and day == tally.day:
-        return tally
-    return Tally(tally.count + 1, day)
+def fold_runs(
+    journey: Journey, touches: Iterable[Touch], now: datetime
+) -> dict[str, tuple[State, list[Transition]]]:
+    """Fold each run of a journey: one for each thing that the touchpoints name."""
+    runs: dict[str, list[Touch]] = {}
+    for touch in touches:
+        subject = subject_of(journey.definition, touch)
+        if subject is not None:
+            runs.setdefault(subject, []).append(touch)
+    return {subject: fold(journey, run, now) for subject, run in runs.items()}
 
 
-def _holds(rule: Rule, tally: Tally, touch: Touch) -> bool:
-    return tally.count >= rule.at_least and rule.matcher.matches(touch.type, touch.channel)
-
-
-def _furthest_first(
-    stages: Sequence[Stage], tallies: Sequence[Tally], here: int
-) -> Iterable[tuple[Stage, Tally]]:
-    return ((stages[index], tallies[index]) for index in range(len(stages) - 1, here, -1))
-
-
-def _pauses(clock: Clock) -> bool:
-    return clock.exit_to is None
-
-
-def _changed(
-    state: State,
-    kind: Kind,
-    place: str,
-    paused: bool,
-    at: datetime,
-    touchpoint_id: UUID | None,
-    rule: str,
-) -> tuple[State, Transition]:
-    transition = Transition(
-        state.transitions, at, kind, state.place, state.paused, place, paused, touchpoint_id, rule
-    )
-    moved = msgspec.structs.replace(state, place=place, paused=paused, transitions=state.transitions + 1)
-    return moved, transition
+def _expiring(
+    since: Sequence[datetime | None], after: Sequence[timedelta | None], first_number: int
+) -> Iterator[tuple[datetime, int]]:
+    for number, (begun, length) in enumerate(zip(since, after, strict=True), first_number):
+        if begun is not None and length is not None:
+            yield begun + length, number

@@ -21,6 +21,7 @@ from services.stager.definitions import register
 from shared.journey.catalog import load_definitions
 
 JOURNEY = "purchase-lifecycle"
+VERSION = 2
 TOUCHES_EACH = 20
 YEARS = 3
 _WRITERS = 2
@@ -62,13 +63,12 @@ WITH orders AS (
     FROM orders
     UNION ALL
     SELECT customer_id, seq + 1, at + interval '180 days', 'exit',
-        CASE seq WHEN 0 THEN 'first' ELSE 'repeat' END, 'dormant', NULL,
-        CASE seq WHEN 0 THEN 'first.clocks[0]' ELSE 'repeat.clocks[0]' END
+        CASE seq WHEN 0 THEN 'first' ELSE 'repeat' END, 'dormant', NULL, 'dormant.enter'
     FROM orders WHERE next_at IS NULL AND at + interval '180 days' <= $1
 )
 INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
     from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
-SELECT customer_id, '{JOURNEY}', 1, seq, 0, at, kind, origin, false, target, false, id, rule, at
+SELECT customer_id, '{JOURNEY}', {VERSION}, seq, 0, at, kind, origin, false, target, false, id, rule, at
 FROM moves ORDER BY customer_id, seq
 """
 

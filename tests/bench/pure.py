@@ -24,7 +24,8 @@ from shared.codec import body_hash, decode, encode
 from shared.eventlog.port import NewRecord, Record, partition_of
 from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
-from shared.journey.fold import Journey, Touch
+from shared.journey.fold import Journey
+from shared.journey.touch import Touch
 from shared.store.ids import touchpoint_uid
 from shared.suspicion import suspicious
 from shared.touchpoint import Touchpoint

@@ -181,7 +181,19 @@ EVERYWHERE: tuple[Limit, ...] = (
     Limit("an idle connection at the end", "shared.receiving:DeadlineProtocol.linger_s", "closed"),
     Limit("requests sent before an earlier answer", "shared.receiving:PIPELINED_MAX", "closed"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
-    Limit("a count in a journey's rule", "shared.journey.definition:COUNT_MAX", "the definition is refused"),
+    Limit("items of a list of a journey", "shared.journey.shape:ITEMS_MAX", "the definition is refused"),
+    Limit("types of a journey's rule", "shared.journey.rule_shapes:TYPES_MAX", "the definition is refused"),
+    Limit(
+        "a count in a window of a journey's rule",
+        "shared.journey.checks:WINDOW_COUNT_MAX",
+        "the definition is refused",
+    ),
+    Limit(
+        "tests of traits of a journey",
+        "shared.journey.checks:TRAIT_TESTS_MAX",
+        "the definition is refused",
+    ),
+    Limit("a count in a journey's rule", "shared.journey.rule_shapes:COUNT_MAX", "the definition is refused"),
     Limit(
         "the end after SIGTERM",
         "drain_timeout_s",

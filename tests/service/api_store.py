@@ -18,7 +18,9 @@ from shared.clock import SystemClock
 from shared.codec import decode, encode
 from shared.config import load
 from shared.ids import uuid7
-from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import State, Transition, decode_state, encode_state
+from shared.journey.touch import Lens
 from shared.keys import Scope
 from shared.lifecycle import listen
 from shared.store.ids import touchpoint_uid
@@ -136,11 +138,10 @@ class ApiStore:
     async def fold(self, customer_id: UUID, until: datetime) -> None:
         """Fold the stored timeline, and write it as a history that supersedes the one before."""
         rows = await self.connection.fetch(
-            "SELECT occurred_at, id, type, channel FROM touchpoints WHERE customer_id = $1 "
-            "ORDER BY occurred_at, id",
-            customer_id,
+            "SELECT id, body FROM touchpoints WHERE customer_id = $1 ORDER BY occurred_at, id", customer_id
         )
-        touches = [Touch(*row) for row in rows]
+        lens = Lens(journey.asks for journey in self.journeys)
+        touches = [lens.touch(row["id"], decode(row["body"])) for row in rows]
         for journey in self.journeys:
             await self.write_history(customer_id, journey, *fold(journey, touches, until))
 
@@ -158,7 +159,7 @@ class ApiStore:
         await self._write_flows(journey, old, shard, -1)
         await self._write_flows(journey, history, shard, 1)
         if held is not None:
-            await self._write_count(journey, msgspec.msgpack.decode(held["state"], type=State), shard, -1)
+            await self._write_count(journey, decode_state(held["state"]), shard, -1)
         await self._write_count(journey, state, shard, 1)
         for one in history:
             fields = msgspec.structs.astuple(one)
@@ -176,7 +177,7 @@ class ApiStore:
             state.furthest,
             journey.due_at(state),
             revision,
-            msgspec.msgpack.encode(state),
+            encode_state(state),
             EPOCH,
         )
 

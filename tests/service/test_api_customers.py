@@ -10,8 +10,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+from shared.journey.fold import Journey
+from shared.journey.language import parse
 from tests.service.api_store import ApiStore, serving, store_of, touchpoint
-from tests.support.journeys import EPOCH, all_journeys
+from tests.support.journeys import EPOCH, WHOLE, all_journeys
 
 
 @pytest.fixture
@@ -61,19 +63,27 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
     assert answer["created_at"] == "2026-01-01T00:00:00Z"
     assert journeys["purchase-lifecycle"] == {
         "journey": "purchase-lifecycle",
-        "version": 1,
+        "version": 2,
         "labels": {"en": "Purchase lifecycle", "da": "Købslivscyklus", "sv": "Köplivscykel"},
         "stage": "first",
         "stage_labels": {"en": "First purchase", "da": "Første køb", "sv": "Första köpet"},
         "paused": False,
         "entered_at": "2026-01-01T01:00:00Z",
         "furthest_stage": "first",
+        "lap": 1,
+        "observed": ["first"],
+        "inferred": [],
+        "overlays": [],
+        "signals": [],
+        "tallies": [],
+        "substage": None,
+        "persona": None,
         "next": {
             "at": "2026-06-30T02:00:00Z",
             "change": "exit",
             "to": "dormant",
             "to_paused": False,
-            "rule": "first.clocks[0]",
+            "rule": "dormant.enter",
         },
     }
     assert journeys["everything"]["next"] == {
@@ -81,7 +91,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
         "change": "pause",
         "to": "buying",
         "to_paused": True,
-        "rule": "buying.clocks[0]",
+        "rule": "buying.pause",
     }
 
 
@@ -109,6 +119,36 @@ async def test_a_customer_without_a_touchpoint_of_a_journey_has_no_stage_in_it(
     assert [journey[name] for name in ("stage", "stage_labels", "entered_at", "furthest_stage", "next")] == [
         None
     ] * 5
+
+
+async def test_what_stands_beside_the_stage_is_told_with_it(database_url: str) -> None:
+    """Lap, substage, persona, what was observed and inferred, open overlays, signals and tallies."""
+    said = [
+        touchpoint("a", "page_viewed", more={"traits": {"compares": True}}),
+        touchpoint("b", "page_viewed", hours=1, channel="store", more={"sentiment": 0.5}),
+        touchpoint("c", "page_viewed", hours=2, channel="phone", more={"sentiment": -0.5}),
+        touchpoint("d", "call_ended", hours=3, channel="phone"),
+        touchpoint("e", "call_ended", hours=4, channel="phone"),
+    ]
+    async with store_of(database_url, [Journey(parse(WHOLE, "whole.yaml"))]) as store:
+        await store.add_customer("user_id:ann", touchpoints=said)
+        async with serving(database_url, await store.add_key()) as client:
+            (journey,) = (await client.get("/v1/customers/user_id:ann")).json()["journeys"]
+
+    assert (journey["stage"], journey["substage"], journey["lap"]) == ("comparing", "general", 1)
+    assert (journey["persona"], journey["observed"], journey["inferred"]) == (
+        "careful",
+        ["aware", "comparing"],
+        [],
+    )
+    showroom, complaint = journey["overlays"][1], journey["overlays"][0]
+    assert (complaint["key"], complaint["since"]) == ("complaint", "2026-01-01T02:00:00Z")
+    assert (complaint["kind"], complaint["blocks"]) == ("interruption", ["bought", "loyal"])
+    assert (showroom["key"], showroom["labels"]["sv"]) == ("showroom", "Showroom")
+    (signal,) = journey["signals"]
+    assert (signal["key"], signal["since"]) == ("sales_ready", "2026-01-01T04:00:00Z")
+    (tally,) = journey["tallies"]
+    assert (tally["key"], tally["count"], tally["final"]) == ("touches_before", 5, False)
 
 
 async def test_only_the_active_version_of_a_journey_is_told(store: ApiStore, database_url: str) -> None:

@@ -151,6 +151,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
         "/v1/journeys",
+        "/v1/journeys/{key}",
         "/v1/journeys/{key}/counts",
         "/v1/journeys/{key}/flows",
         "/v1/touchpoint-types",

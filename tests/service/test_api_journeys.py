@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from services.api.views.active import activate
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
-from shared.journey.definition import parse
-from shared.journey.fold import Journey, Touch, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.language import parse
+from shared.journey.touch import Touch
 from shared.store.engine import Pool, open_pool
 from tests.service.api_store import ApiStore, serving, store_of, touchpoint
 from tests.support.journeys import EPOCH, EVERYTHING, all_journeys, touches
+from tests.support.stories import BUILT_IN
 
 JOURNEY = Journey(parse(EVERYTHING, "everything.yaml"))
 COUNTS = "/v1/journeys/everything/counts"
@@ -55,6 +57,21 @@ async def test_the_active_definitions_are_listed_with_their_labels(
     assert everything["stages"][0]["labels"] == {"en": "Aware", "da": "Vågen", "sv": "Medveten"}
     assert [exit_["key"] for exit_ in everything["exits"]] == ["lost", "refused"]
     assert lifecycle["labels"]["da"] == "Købslivscyklus"
+
+
+async def test_a_definition_is_told_whole(store: ApiStore, database_url: str) -> None:
+    """As the file has it, and as data; whose article it comes from stands in the list."""
+    store.journeys = [Journey(BUILT_IN["attention-to-loyalty"])]
+    await store.register()
+    async with serving(database_url, await store.add_key()) as client:
+        listed = (await client.get("/v1/journeys")).json()["journeys"]
+        whole = (await client.get("/v1/journeys/attention-to-loyalty")).json()
+        unknown = await client.get("/v1/journeys/nothing")
+
+    assert [journey["article"] and journey["article"]["number"] for journey in listed] == ["004", None, None]
+    assert whole["source"] == BUILT_IN["attention-to-loyalty"].source
+    assert whole["definition"]["stages"][2]["gate"] is True
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "journey_not_found")
 
 
 @pytest.mark.expects_error("rejse.api: definition_unreadable")

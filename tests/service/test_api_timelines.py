@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from services.api.views.position import END, from_cursor
 from services.api.views.timelines import Filter, find_timeline
-from shared.journey.fold import Touch
+from shared.journey.touch import Touch
 from shared.store.engine import Pool, open_pool
 from shared.store.ids import touchpoint_uid
 from shared.touchpoint import Touchpoint
@@ -101,7 +101,7 @@ async def test_touchpoints_and_stage_changes_stand_together_newest_first(
         "to": "buying",
         "from_paused": False,
         "to_paused": True,
-        "cause": {"touchpoint": None, "rule": "buying.clocks[0]"},
+        "cause": {"touchpoint": None, "rule": "buying.pause"},
     }
     assert items[3]["from"] is None
     assert items[3]["cause"] == {"touchpoint": items[-1]["id"], "rule": "first.enter"}

@@ -25,8 +25,8 @@ from shared.errors import ConfigError, Contended, FencedOut, Permanent
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
 from shared.ids import uuid7
-from shared.journey.definition import parse
 from shared.journey.fold import Journey
+from shared.journey.language import parse
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.touchpoint import Touchpoint
 from shared.touchpoint_types import UNKNOWN_TYPES_MAX
@@ -480,6 +480,33 @@ async def test_who_has_no_state_after_the_backfill_is_at_the_beginning(world: Wo
 
     assert await late.differences() == []
     assert await world.count("journey_states WHERE stage = 'keen'") == 1
+
+
+RICH = """
+key: rich
+version: 1
+labels: {en: Rich, da: Rig, sv: Rik}
+stages:
+  - key: small
+    labels: {en: Small, da: Lille, sv: Liten}
+    enter: {type: order_completed}
+  - key: large
+    labels: {en: Large, da: Stor, sv: Stor}
+    enter: {type: order_completed, property: {total: {at_least: 100}}, at_least: 2}
+"""
+
+
+async def test_rules_on_what_touchpoints_carry_hold_for_late_ones_too(world: World) -> None:
+    """A refold reads of the stored bodies what the definition asks for, and gives what the fold gives."""
+    rich = World(world.pool, [Journey(parse(RICH, "rich.yaml"))])
+    writer = await rich.writer()
+    large = [touchpoint(f"large-{day}", day=day, body=b'{"total": 150}') for day in (5, 1)]
+    await writer.commit(touchpoint("small", day=3, body=b'{"total": 20}'), large[0])
+    late = await writer.commit(large[1], touchpoint("view", day=2, type_="page_viewed"))
+
+    assert len(late.changes[0].superseded) == 1
+    assert await rich.differences() == []
+    assert await world.count("journey_states WHERE stage = 'large'") == 1
 
 
 async def test_a_definition_that_is_there_before_any_customer_needs_no_backfill(world: World) -> None:

@@ -19,14 +19,16 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
+from shared.codec import decode
 from shared.journey.catalog import load_definitions
-from shared.journey.fold import Journey, State, Touch, Transition, fold
+from shared.journey.fold import Journey, fold
+from shared.journey.state import Transition, decode_state
+from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
 from shared.touchpoint_types import known_types
 
-_TIMELINES = "SELECT customer_id, occurred_at, id, type, channel FROM touchpoints ORDER BY 1, 2, 3"
+_TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
 _STATES = "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1"
 _HISTORIES = """
 SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
@@ -63,8 +65,9 @@ async def differences(
     if unmatched := await connection.fetchval(_UNMATCHED):
         found.append(f"{unmatched} ids and touchpoints don't match")
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    lens = Lens(journey.asks for journey in journeys)
     for row in await connection.fetch(_TIMELINES):
-        timelines[row["customer_id"]].append(Touch(*list(row)[1:]))
+        timelines[row["customer_id"]].append(lens.touch(row["id"], decode(row["body"])))
     found += await _unknown_differences(connection, timelines)
     for journey in journeys:
         found += await _journey_differences(connection, journey, timelines, now)
@@ -106,14 +109,15 @@ async def _journey_differences(
             found.append(f"{key}: customer {customer_id} has no state")
             continue
         row = states.pop(customer_id)
-        stored = msgspec.msgpack.decode(row["state"], type=State)
+        stored = decode_state(row["state"])
         state, history = fold(journey, touches, now or stored.at)
         if stored != state or (row["stage"], row["paused"]) != (state.place, state.paused):
             found.append(f"{key}: customer {customer_id} is {stored}, the fold says {state}")
         if histories.pop(customer_id, []) != history:
             found.append(f"{key}: customer {customer_id} has another history than the fold's")
         counts[state.place, state.paused] += state.place is not None
-        flows.update(flow for one in history for flow in _flows(one))
+        moves = (one for one in history if (one.from_place, one.from_paused) != (one.to_place, one.to_paused))
+        flows.update(flow for one in moves for flow in _flows(one))
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {

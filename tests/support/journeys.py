@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from hypothesis import strategies as st
 
 from shared.journey.catalog import load_definitions
-from shared.journey.definition import parse
-from shared.journey.fold import Journey, Touch
+from shared.journey.fold import Journey
+from shared.journey.language import parse
+from shared.journey.touch import Touch
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,26 +23,32 @@ stages:
   - key: aware
     labels: {en: Aware, da: Opmærksom, sv: Medveten}
     enter: {}
-    clocks: [{after: 3d, pause: true}, {after: 10d, to: lost}]
+    pause: {after: 3d}
   - key: considering
     labels: {en: Considering, da: Overvejer, sv: Överväger}
     enter: {type: [product_viewed, call_ended], at_least: 3}
-    clocks: [{after: 5d, pause: true, since: {channel: store}}]
+    pause: {after: 5d, since: {channel: store}}
   - key: buying
     labels: {en: Buying, da: Køber, sv: Köper}
     enter: {type: order_completed}
-    clocks: [{after: 12h, pause: true}, {after: 2d, to: lost, since: {type: order_completed}}]
+    pause: {after: 12h}
   - key: loyal
     labels: {en: Loyal, da: Loyal, sv: Lojal}
     enter: {type: order_completed, at_least: 3, distinct: days}
 exits:
   - key: lost
     labels: {en: Lost, da: Tabt, sv: Förlorad}
+    enter:
+      - {from: aware, after: 10d}
+      - {from: buying, after: 2d, since: {type: order_completed}}
     return: {to: considering, on: {channel: phone}}
   - key: refused
     labels: {en: Refused, da: Afslået, sv: Avböjt}
-    enter: {type: offer_declined}
+    enter: {on: {type: offer_declined}}
 """
+
+WHOLE = (Path(__file__).parent / "definitions/whole.yaml").read_text()
+"""Everything that the language can say, once."""
 
 
 def all_journeys() -> list[Journey]:

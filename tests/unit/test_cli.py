@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_the_built_in_journeys_are_valid_and_listed() -> None:
     assert "purchase-lifecycle" in rejse("journeys", "list").stdout
 
 
+def test_a_definition_is_shown_as_its_file_has_it() -> None:
+    """`journeys show` prints what can be copied and changed; an unknown key is told."""
+    shown = rejse("journeys", "show", "purchase-lifecycle").stdout
+    unknown = rejse("journeys", "show", "purchase")
+
+    assert shown == (_ROOT / "shared/journey/models/purchase-lifecycle.yaml").read_text()
+    assert (unknown.returncode, unknown.stderr) == (2, "rejse: there is no journey 'purchase'\n")
+
+
+def test_the_schema_for_editors_is_printed() -> None:
+    """`journeys schema` gives what the definitions' first line names."""
+    assert json.loads(rejse("journeys", "schema").stdout)["properties"]["stages"]
+
+
 def test_all_that_is_wrong_with_several_definitions_is_told(tmp_path: Path) -> None:
     """Every problem of every file, each with the file's name."""
     (tmp_path / "a.yaml").write_text("key: A B\n")
@@ -85,7 +100,7 @@ def test_all_that_is_wrong_with_several_definitions_is_told(tmp_path: Path) -> N
     done = rejse("journeys", "validate", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"), "none.yaml")
 
     assert done.returncode == 2
-    assert "a.yaml: key: is no key" in done.stderr
+    assert "a.yaml: line 1: key: is no key" in done.stderr
     assert "b.yaml: can't be read" in done.stderr
     assert "none.yaml: can't be read" in done.stderr
     assert "Traceback" not in done.stderr

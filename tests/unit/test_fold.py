@@ -1,4 +1,4 @@
-"""The fold: the built-in journey's own story, and the laws of every definition."""
+"""The fold: the story of `purchase-lifecycle`, and what the stager relies on when it carries a state on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.journey.fold import NOWHERE, Journey, OutOfOrder, Touch, fold
+from shared.journey.fold import Journey, OutOfOrder, fold
+from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, all_journeys, touches
 
 JOURNEYS = all_journeys()
@@ -79,7 +80,7 @@ def test_every_transition_names_its_cause() -> None:
 
     assert [(one.touchpoint_id, one.rule) for one in transitions] == [
         (UUID(int=1), "first.enter"),
-        (None, "first.clocks[0]"),
+        (None, "dormant.enter"),
     ]
 
 
@@ -112,21 +113,6 @@ def test_the_furthest_stage_stays_when_the_customer_comes_back_earlier() -> None
 
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda one: one.definition.key)
 class TestEveryDefinition:
-    @given(data=st.data(), timeline=touches(), now=INSTANTS)
-    def test_time_may_run_between_any_two_touchpoints(
-        self, journey: Journey, data: st.DataObject, timeline: list[Touch], now: datetime
-    ) -> None:
-        """A sweeper that applies time at any instants gives what one fold gives, bytes and history."""
-        state, history = NOWHERE, []
-        for touch in timeline:
-            early = data.draw(st.timedeltas(timedelta(), timedelta(days=30)))
-            state, swept = journey.advance(state, touch.at - early)
-            state, more = journey.step(state, touch)
-            history += swept + more
-        state, swept = journey.advance(state, now)
-
-        assert (state, history + swept) == fold(journey, timeline, now)
-
     @given(timeline=touches(), now=INSTANTS)
     def test_folding_on_from_a_prefix_is_folding_the_whole(
         self, journey: Journey, timeline: list[Touch], now: datetime
@@ -136,35 +122,6 @@ class TestEveryDefinition:
             state, history = fold(journey, timeline[:cut], timeline[cut - 1].at if cut else EPOCH)
             state, more = fold(journey, timeline[cut:], now, state)
             assert (state, history + more) == fold(journey, timeline, now)
-
-    @given(timeline=touches(), now=INSTANTS)
-    def test_a_history_is_a_path(self, journey: Journey, timeline: list[Touch], now: datetime) -> None:
-        """Transitions are numbered, in time, and each begins where the one before it ended."""
-        state, history = fold(journey, timeline, now)
-
-        place: tuple[str | None, bool] = (None, False)
-        for number, one in enumerate(history):
-            assert one.seq == number
-            assert (one.from_place, one.from_paused) == place
-            assert one.to_place in journey.definition.places
-            place = (one.to_place, one.to_paused)
-        assert place == (state.place, state.paused)
-        assert [one.at for one in history] == sorted(one.at for one in history)
-        assert state.transitions == len(history)
-
-    @given(timeline=touches(), now=INSTANTS)
-    def test_nothing_is_due_after_time_has_run(
-        self, journey: Journey, timeline: list[Touch], now: datetime
-    ) -> None:
-        """What is due next lies after the instant that time has run to, and due times are kept exactly."""
-        state, _ = fold(journey, timeline, now)
-        due_at = journey.due_at(state)
-
-        assert due_at is None or due_at > now
-        if due_at is not None:
-            just_before, nothing = journey.advance(state, due_at - timedelta(microseconds=1))
-            assert (just_before, nothing) == (state, [])
-            assert journey.advance(state, due_at)[1][0].at == due_at
 
     @given(timeline=touches(), now=INSTANTS)
     def test_types_of_no_concern_change_nothing(

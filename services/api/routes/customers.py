@@ -26,19 +26,25 @@ _EXAMPLE = {
     "journeys": [
         {
             "journey": "purchase-lifecycle",
-            "version": 1,
+            "version": 2,
             "labels": _LABELS,
             "stage": "first",
             "stage_labels": {"en": "First purchase", "da": "Første køb", "sv": "Första köpet"},
             "paused": False,
             "entered_at": "2026-01-12T09:29:58Z",
             "furthest_stage": "first",
+            "lap": 1,
+            "observed": ["first"],
+            "inferred": [],
+            "overlays": [],
+            "signals": [],
+            "tallies": [],
             "next": {
                 "at": "2026-07-11T09:29:58Z",
                 "change": "exit",
                 "to": "dormant",
                 "to_paused": False,
-                "rule": "first.clocks[0]",
+                "rule": "dormant.enter",
             },
         }
     ],

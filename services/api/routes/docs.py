@@ -14,6 +14,7 @@ _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Customer,
     answers.Timeline,
+    answers.JourneyDefinition,
     answers.Journeys,
     answers.Counts,
     answers.Flows,

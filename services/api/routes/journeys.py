@@ -13,7 +13,7 @@ from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
 from services.api.routes.parameters import Parameters, Time
 from services.api.views.active import ActiveJourney
-from services.api.views.answers import Counts, Flows, Journeys
+from services.api.views.answers import Counts, Flows, JourneyDefinition, Journeys
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
 from services.api.views.reference import Reference
@@ -28,16 +28,23 @@ _JOURNEYS_EXAMPLE = {
     "journeys": [
         {
             "key": "purchase-lifecycle",
-            "version": 1,
+            "version": 2,
             "labels": _LABELS,
             "stages": [{"key": "first", "labels": _FIRST}],
             "exits": [{"key": "dormant", "labels": _DORMANT}],
         }
     ]
 }
+_DEFINITION_EXAMPLE = {
+    "key": "purchase-lifecycle",
+    "version": 2,
+    "hash": "0f343b0931126a20f133d67c2b018a3b",
+    "source": "key: purchase-lifecycle\nversion: 2\n...",
+    "definition": {"key": "purchase-lifecycle", "version": 2, "labels": _LABELS},
+}
 _COUNTS_EXAMPLE = {
     "journey": "purchase-lifecycle",
-    "version": 1,
+    "version": 2,
     "at": "2026-03-01T12:00:00Z",
     "stages": [
         {"stage": "first", "kind": "stage", "labels": _FIRST, "count": 1204, "paused": 17},
@@ -48,7 +55,7 @@ _COUNTS_EXAMPLE = {
 
 _FLOWS_EXAMPLE = {
     "journey": "purchase-lifecycle",
-    "version": 1,
+    "version": 2,
     "at": "2026-03-01T12:00:00Z",
     "flows": [
         {"from": "first", "to": "repeat", "count": 1310},
@@ -70,6 +77,12 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         """The active journey definitions: labels, stages in order, exits."""
         by_key = reference.journeys
         return Answer(Journeys([by_key[key].described() for key in sorted(by_key)]))
+
+    async def get_journey(
+        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+    ) -> Response:
+        """A journey's whole definition: what `rejse journeys show` prints, and the same as data."""
+        return Answer(_active(reference, key).whole)
 
     async def get_counts(
         key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
@@ -96,6 +109,14 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         list_journeys,
         route_class_override=PathOnlyRoute,
         responses=responses(Journeys, _JOURNEYS_EXAMPLE),
+        response_class=Answer,
+        tags=["journeys"],
+    )
+    router.add_api_route(
+        "/v1/journeys/{key}",
+        get_journey,
+        route_class_override=PathOnlyRoute,
+        responses=responses(JourneyDefinition, _DEFINITION_EXAMPLE),
         response_class=Answer,
         tags=["journeys"],
     )

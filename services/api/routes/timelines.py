@@ -30,7 +30,7 @@ _EXAMPLE = {
             "kind": "stage_change",
             "at": "2026-01-12T09:29:58Z",
             "journey": "purchase-lifecycle",
-            "version": 1,
+            "version": 2,
             "change": "enter",
             "from": "first",
             "to": "repeat",

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.api.views.answers import JourneyItem, Labels, Place
+import msgspec
+
+from services.api.views.answers import Article, JourneyDefinition, JourneyItem, Labels, Place
+from shared import strict_yaml
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveJourney:
-    """A definition, compiled, with the labels of its places by key."""
+    """A definition, compiled, with the labels of its places by key, and the whole of it."""
 
     journey: Journey
     labels_of: Mapping[str, Labels]
+    whole: JourneyDefinition
 
     @property
     def definition(self) -> Definition:
@@ -23,13 +27,14 @@ class ActiveJourney:
 
     def described(self) -> JourneyItem:
         """What the API says of it."""
-        definition = self.definition
+        definition, article = self.definition, self.definition.article
         return JourneyItem(
             definition.key,
             definition.version,
             definition.labels,
             [Place(stage.key, stage.labels) for stage in definition.stages],
             [Place(exit_.key, exit_.labels) for exit_ in definition.exits],
+            Article(article.number, article.language, article.title, article.by) if article else None,
         )
 
 
@@ -37,4 +42,6 @@ def activate(definition: Definition) -> ActiveJourney:
     """Make a definition ready."""
     labels_of = {stage.key: stage.labels for stage in definition.stages}
     labels_of |= {exit_.key: exit_.labels for exit_ in definition.exits}
-    return ActiveJourney(Journey(definition), labels_of)
+    data = msgspec.Raw(msgspec.json.encode(strict_yaml.load(definition.source, [])))
+    whole = JourneyDefinition(definition.key, definition.version, definition.hash, definition.source, data)
+    return ActiveJourney(Journey(definition), labels_of, whole)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from shared.journey.fold import Kind
+from shared.journey.definition import OverlayKind
+from shared.journey.state import Kind
 
 Labels = Mapping[str, str]
 
@@ -32,8 +33,39 @@ class Upcoming(msgspec.Struct, frozen=True):
     rule: str
 
 
+class OpenOverlay(msgspec.Struct, frozen=True):
+    """An interruption or a detour that is open, and since when; the stages that it blocks can't be
+    entered."""
+
+    key: str
+    kind: OverlayKind
+    labels: Labels
+    since: datetime
+    blocks: Sequence[str]
+
+
+class SignalOn(msgspec.Struct, frozen=True):
+    """A signal that is on, and since when."""
+
+    key: str
+    labels: Labels
+    since: datetime
+
+
+class TallyItem(msgspec.Struct, frozen=True):
+    """A number of touchpoints in this lap, and whether what ends the counting has happened."""
+
+    key: str
+    labels: Labels
+    count: int
+    final: bool
+
+
 class CustomerJourney(msgspec.Struct, frozen=True):
-    """Where the customer is in one journey; `stage` is null before it has begun."""
+    """Where the customer is in one journey; `stage` is null before it has begun.
+
+    `observed` are the stages entered in this lap; `inferred` those before them that no touchpoint told of.
+    """
 
     journey: str
     version: int
@@ -43,7 +75,15 @@ class CustomerJourney(msgspec.Struct, frozen=True):
     paused: bool
     entered_at: datetime | None
     furthest_stage: str | None
+    lap: int
+    observed: Sequence[str]
+    inferred: Sequence[str]
+    overlays: Sequence[OpenOverlay]
+    signals: Sequence[SignalOn]
+    tallies: Sequence[TallyItem]
     next: Upcoming | None
+    substage: str | None = None
+    persona: str | None = None
 
 
 class Customer(msgspec.Struct, frozen=True):
@@ -113,6 +153,15 @@ class Place(msgspec.Struct, frozen=True):
     labels: Labels
 
 
+class Article(msgspec.Struct, frozen=True):
+    """The article that a journey is from."""
+
+    number: str
+    language: str
+    title: str | None = None
+    by: str | None = None
+
+
 class JourneyItem(msgspec.Struct, frozen=True):
     """An active journey definition: its stages in order, and its exits."""
 
@@ -121,6 +170,17 @@ class JourneyItem(msgspec.Struct, frozen=True):
     labels: Labels
     stages: Sequence[Place]
     exits: Sequence[Place]
+    article: Article | None = None
+
+
+class JourneyDefinition(msgspec.Struct, frozen=True):
+    """An active journey definition, whole: the text of its YAML file, and the same as data."""
+
+    key: str
+    version: int
+    hash: str
+    source: str
+    definition: msgspec.Raw
 
 
 class Journeys(msgspec.Struct, frozen=True):

@@ -7,12 +7,12 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
+from services.api.views import standing
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity, Upcoming
 from services.api.views.refs import CustomerRef
-from shared.journey.fold import State
+from shared.journey.state import State, decode_state
 from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
@@ -33,8 +33,6 @@ ORDER BY s.journey_key
 """
 _BY_IDENTITY = _CUSTOMER.format(id=_ID_BY_IDENTITY)
 _BY_ID = _CUSTOMER.format(id=_ID_BY_ID)
-
-_decode_state = msgspec.msgpack.Decoder(State).decode
 
 
 async def find_customer(
@@ -75,24 +73,33 @@ def _journeys(
     rows: Iterable[asyncpg.Record], journeys: Mapping[str, ActiveJourney]
 ) -> Iterable[CustomerJourney]:
     for row in rows:
-        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, state = row
+        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, stored = row
         active = journeys.get(key)
         if active is not None and active.definition.version == version:
+            definition, state = active.definition, decode_state(stored)
             yield CustomerJourney(
                 key,
                 version,
-                active.definition.labels,
+                definition.labels,
                 stage,
                 active.labels_of.get(stage),
                 paused,
                 entered_at,
                 furthest_stage,
+                state.lap,
+                standing.stages_of(definition, state.observed),
+                standing.stages_of(definition, state.inferred),
+                list(standing.overlays(definition, state)),
+                list(standing.signals(definition, state)),
+                list(standing.tallies(definition, state)),
                 _upcoming(active, state) if due_at is not None else None,
+                state.substage,
+                active.journey.persona(state),
             )
 
 
-def _upcoming(active: ActiveJourney, state: bytes) -> Upcoming | None:
-    change = active.journey.upcoming(_decode_state(state))
+def _upcoming(active: ActiveJourney, state: State) -> Upcoming | None:
+    change = active.journey.upcoming(state)
     if change is None:
         return None
     return Upcoming(change.at, change.kind, change.to_place, change.to_paused, change.rule)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from services.api.views.active import ActiveJourney, activate
 from shared.clock import Clock
 from shared.errors import ConfigError, RejseError, Transient
-from shared.journey.definition import parse
+from shared.journey.language import parse
 from shared.keys import Keyring
 from shared.logs import fields
 from shared.metrics import Metrics

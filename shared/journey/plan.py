@@ -1,0 +1,290 @@
+"""A definition compiled: for each place and each type of touchpoint, the little that has to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from shared.journey.compiled import Counter, Holds, Met, Rules, asked_in
+from shared.journey.definition import START, Definition
+from shared.journey.rules import Matcher, Rule
+from shared.journey.state import Kind, State
+from shared.journey.touch import Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Runs in a stage: pauses it, or moves the customer `to` an exit. `rule` names it."""
+
+    after: timedelta
+    since: Matcher
+    to: str | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stage or an exit: its bit and those of the stages before it, its clocks, the stage that a gate leads
+    to, and the substage that is entered with it."""
+
+    key: str
+    bit: int
+    earlier: int
+    clocks: tuple[Clock, ...]
+    leads_to: str | None
+    substage: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move that is possible in a place, `blocked_by` overlays of these numbers."""
+
+    holds: Holds
+    kind: Kind
+    to: str
+    rule: str
+    blocked_by: tuple[int, ...]
+    new_lap: bool
+
+
+Numbered: TypeAlias = tuple[int, Holds]
+OnOff: TypeAlias = tuple[int, Holds | None, Holds | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a touchpoint of one type can do to a customer in one place.
+
+    `moves` are in the order in which they win. `resets` are the clocks that it may start anew. Whatever
+    stands beside the stage comes by its number: `tallies` with what counts and what ends the counting,
+    overlays that may open and close, substages, and signals with what turns them on and off.
+    """
+
+    counters: tuple[Counter, ...]
+    moves: tuple[Move, ...]
+    resets: tuple[Numbered, ...]
+    tallies: tuple[OnOff, ...]
+    closes: tuple[Numbered, ...]
+    opens: tuple[Numbered, ...]
+    substages: tuple[Numbered, ...]
+    signals: tuple[OnOff, ...]
+
+
+class Plans:
+    """The plans of a definition, made when they are first needed."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+        triggers, conditions = tuple(_triggers(definition)), tuple(_conditions(definition))
+        matchers = tuple(_matchers(definition))
+        self.rules = Rules(triggers, conditions, matchers)
+        self.asks: Mapping[str | None, frozenset[Ask]] = _with_subject(
+            asked_in((*triggers, *conditions), matchers), definition
+        )
+        self.types = None if None in self.asks else frozenset(type_ for type_ in self.asks if type_)
+        self.places = {place.key: place for place in _places(definition)}
+        self._personas = [(persona.key, self.rules.met(persona.when)) for persona in definition.personas]
+        self.admits = self._admits()
+        self._plans: dict[str | None, dict[str | None, Plan]] = {}
+
+    def plan(self, place: str | None, type_: str) -> Plan:
+        """What a touchpoint of a type can do in a place; None is where the journey has not begun."""
+        here = self._plans.get(place)
+        if here is None:
+            here = self._plans[place] = {}
+        plan = here.get(type_)
+        if plan is None:
+            # A type that no rule names is like any other such: senders may make up any number of them.
+            known = type_ if type_ in self.asks else None
+            plan = here.get(known)
+            if plan is None:
+                plan = here[known] = self._made(place, known)
+        return plan
+
+    def _made(self, place: str | None, type_: str | None) -> Plan:
+        definition, rules = self._definition, self.rules
+        in_stage = any(stage.key == place for stage in definition.stages)
+        overlays = tuple(enumerate(definition.overlays))
+        return Plan(
+            tuple(rules.counters(type_)),
+            tuple(self._moves(place, type_)),
+            tuple(self._resets(place, type_)),
+            tuple(self._tallies(type_)),
+            _numbered((number, rules.holds(one.close, type_)) for number, one in overlays),
+            _numbered(
+                (number, rules.holds(one.open, type_))
+                for number, one in overlays
+                if in_stage and _is_source(place, one.sources)
+            ),
+            self._substages(place, type_),
+            tuple(self._signals(place, type_)),
+        )
+
+    def persona(self, state: State, at: datetime) -> str | None:
+        """The first persona whose rule has been met by then."""
+        return next((key for key, met in self._personas if met(state, at)), None)
+
+    def _admits(self) -> Met | None:
+        """Whether the journey may begin for a customer; None: for everybody."""
+        audience = self._definition.audience
+        when = None if audience.when is None else self.rules.met(audience.when)
+        personas = audience.personas
+        if not personas:
+            return when
+        if when is None:
+            return lambda state, at: self.persona(state, at) in personas
+        return lambda state, at: when(state, at) and self.persona(state, at) in personas
+
+    def _moves(self, place: str | None, type_: str | None) -> Iterator[Move]:
+        """All moves out of a place: to exits and back, into a lap, then forward, the furthest first."""
+        for kind, to, on, rule, new_lap in _ways_out(self._definition, place):
+            holds = self.rules.holds(on, type_)
+            if holds is not None:
+                blocked_by = tuple(
+                    number for number, one in enumerate(self._definition.overlays) if to in one.blocks
+                )
+                yield Move(holds, kind, to, rule, blocked_by, new_lap)
+
+    def _resets(self, place: str | None, type_: str | None) -> Iterator[Numbered]:
+        clocks = self.places[place].clocks if place is not None else ()
+        for number, clock in enumerate(clocks):
+            matches = self.rules.matches(clock.since, type_)
+            if matches is not None:
+                yield number, matches
+
+    def _tallies(self, type_: str | None) -> Iterator[OnOff]:
+        for number, tally in enumerate(self._definition.tallies):
+            counts = self.rules.matches(tally.of, type_)
+            ends = None if tally.until is None else self.rules.holds(tally.until, type_)
+            if counts or ends:
+                yield number, counts, ends
+
+    def _substages(self, place: str | None, type_: str | None) -> tuple[Numbered, ...]:
+        """The furthest first."""
+        substages = [
+            one for stage in self._definition.stages if stage.key == place for one in stage.substages
+        ]
+        return _numbered(
+            (number, self.rules.holds(one.enter, type_))
+            for number, one in reversed(tuple(enumerate(substages)))
+            if one.enter is not None
+        )
+
+    def _signals(self, place: str | None, type_: str | None) -> Iterator[OnOff]:
+        for number, signal in enumerate(self._definition.signals):
+            on = self.rules.holds(signal.on, type_) if _is_source(place, signal.sources) else None
+            off = None if signal.off is None else self.rules.holds(signal.off, type_)
+            if place is not None and (on or off):
+                yield number, on, off
+
+
+def _is_source(place: str | None, sources: frozenset[str]) -> bool:
+    return not sources or place in sources
+
+
+def _numbered(found: Iterator[tuple[int, Holds | None]]) -> tuple[Numbered, ...]:
+    return tuple((number, holds) for number, holds in found if holds is not None)
+
+
+Way: TypeAlias = tuple[Kind, str, Rule, str, bool]
+
+
+def _ways_out(definition: Definition, place: str | None) -> Iterator[Way]:
+    stages = [stage.key for stage in definition.stages]
+    if place is not None and place not in stages:
+        (exit_,) = (one for one in definition.exits if one.key == place)
+        for number, back in enumerate(exit_.returns):
+            yield (
+                "return",
+                back.to,
+                back.on,
+                f"{exit_.key}.return{_index(number, exit_.returns)}",
+                back.new_lap,
+            )
+        return
+    here = -1 if place is None else stages.index(place)
+    if place is not None:
+        for exit_ in definition.exits:
+            for number, way in enumerate(exit_.ways):
+                if way.on is not None and _is_source(place, way.sources):
+                    yield "exit", exit_.key, way.on, f"{exit_.key}.enter{_index(number, exit_.ways)}", False
+        for number, jump in enumerate(definition.regresses):
+            if _is_source(place, jump.sources) and stages.index(jump.to) < here:
+                yield "regress", jump.to, jump.on, f"regress[{number}]", False
+        for number, jump in enumerate(definition.laps):
+            if _is_source(place, jump.sources):
+                yield "lap", jump.to, jump.on, f"laps[{number}]", True
+    for stage in reversed(definition.stages[here + 1 :]):
+        if stage.enter is not None and _is_source(place or START, stage.sources):
+            yield "enter", stage.key, stage.enter, f"{stage.key}.enter", False
+    if place is None:
+        for started in definition.started_by:
+            yield "enter", stages[0], started.on, started.rule, False
+
+
+def _places(definition: Definition) -> Iterator[Place]:
+    for number, stage in enumerate(definition.stages):
+        first = stage.substages[0] if stage.substages and stage.substages[0].enter is None else None
+        yield Place(
+            stage.key,
+            1 << number,
+            (1 << number) - 1,
+            tuple(_clocks(definition, number)),
+            definition.stages[number + 1].key if stage.gate else None,
+            None if first is None else first.key,
+        )
+    for exit_ in definition.exits:
+        yield Place(exit_.key, 0, 0, (), None, None)
+
+
+def _clocks(definition: Definition, number: int) -> Iterator[Clock]:
+    """The clocks of a stage: where two are due at once, an exit comes before a pause."""
+    stage = definition.stages[number]
+    for exit_ in definition.exits:
+        for index, way in enumerate(exit_.ways):
+            if way.after is not None and _is_source(stage.key, way.sources):
+                yield Clock(way.after, way.since, exit_.key, f"{exit_.key}.enter{_index(index, exit_.ways)}")
+    if stage.pause is not None:
+        yield Clock(stage.pause.after, stage.pause.since, None, f"{stage.key}.pause")
+
+
+def _index(number: int, of: Sequence[object]) -> str:
+    """As a file may say one without its list, a single one has no number."""
+    return f"[{number}]" if len(of) > 1 else ""
+
+
+def _triggers(definition: Definition) -> Iterator[Rule]:
+    yield from (stage.enter for stage in definition.stages if stage.enter is not None)
+    yield from (one.enter for stage in definition.stages for one in stage.substages if one.enter is not None)
+    yield from (way.on for exit_ in definition.exits for way in exit_.ways if way.on is not None)
+    yield from (back.on for exit_ in definition.exits for back in exit_.returns)
+    yield from (jump.on for jump in (*definition.regresses, *definition.laps))
+    for overlay in definition.overlays:
+        yield from (overlay.open, overlay.close)
+    for signal in definition.signals:
+        yield from (rule for rule in (signal.on, signal.off) if rule is not None)
+    yield from (tally.until for tally in definition.tallies if tally.until is not None)
+    yield from (started.on for started in definition.started_by)
+
+
+def _conditions(definition: Definition) -> Iterator[Rule]:
+    yield from (persona.when for persona in definition.personas)
+    if definition.audience.when is not None:
+        yield definition.audience.when
+
+
+def _matchers(definition: Definition) -> Iterator[Matcher]:
+    yield from (way.since for exit_ in definition.exits for way in exit_.ways if way.after is not None)
+    yield from (stage.pause.since for stage in definition.stages if stage.pause is not None)
+    yield from (tally.of for tally in definition.tallies)
+
+
+def _with_subject(
+    asks: Mapping[str | None, frozenset[Ask]], definition: Definition
+) -> Mapping[str | None, frozenset[Ask]]:
+    if definition.subject.kind != "property":
+        return asks
+    asked = frozenset({("property", definition.subject.property_name)})
+    return {type_: found | asked for type_, found in asks.items()}

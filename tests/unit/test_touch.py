@@ -1,0 +1,99 @@
+"""Touches: of a touchpoint what some definition asks for, and nothing else."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from shared.codec import decode
+from shared.journey.fold import Journey, subject_of
+from shared.journey.language import parse
+from shared.journey.touch import Lens, Touch
+from shared.touchpoint import Touchpoint
+from tests.support.stories import BUILT_IN
+
+ID = UUID(int=7)
+RULES = """
+key: asking
+version: 1
+labels: {en: A, da: B, sv: C}
+subject: {property: order_id}
+stages:
+  - key: one
+    labels: {en: A, da: B, sv: C}
+    enter:
+      any:
+        - {type: order_completed, property: {total: {above: 1}, cart.size: 3}, owner: own}
+        - {type: page_viewed, context: {campaign.name: spring}}
+        - {type: call_ended}
+"""
+
+
+def touchpoint(type_: str, **more: object) -> Touchpoint:
+    said = {"id": "1", "type": type_, "channel": "web", "occurred_at": "2026-01-01T00:00:00Z"}
+    said |= {"received_at": "2026-01-01T00:00:00Z", "source": "x", "identities": ["user_id:ann"], **more}  # type: ignore[dict-item]
+    return decode(msgspec.json.encode(said))
+
+
+def lens_of(*texts: str) -> Lens:
+    return Lens([Journey(parse(text, "asking.yaml")).asks for text in texts])
+
+
+def test_a_definition_that_asks_for_types_alone_gets_types_alone() -> None:
+    """Nothing else of a touchpoint is even looked at."""
+    lens = Lens([Journey(BUILT_IN["purchase-lifecycle"]).asks])
+    one = touchpoint("order_completed", properties={"total": 5}, owner="partner")
+
+    assert lens.types_with_content == []
+    assert lens.touch(ID, one) == Touch(one.occurred_at, ID, "order_completed", "web")
+
+
+def test_a_touch_carries_what_is_asked_of_its_type() -> None:
+    """Values by their names, through nested objects; what was not asked for stays behind."""
+    properties = {"total": 5, "cart": {"size": 3, "color": "red"}, "order_id": "o-1", "more": 1}
+    one = touchpoint("order_completed", properties=properties, owner="partner", sentiment=0.5)
+    touch = lens_of(RULES).touch(ID, one)
+
+    assert touch.content == {"property.total": 5, "property.cart.size": 3, "property.order_id": "o-1"}
+    assert (touch.owner, touch.sentiment) == ("partner", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "content"),
+    [
+        ({}, {}),
+        ({"context": {"campaign": "spring"}}, {}),
+        ({"context": {"campaign": {"name": None}}}, {"context.campaign.name": None}),
+        ({"context": {"campaign": {"name": ["a", {}, 2]}}}, {"context.campaign.name": ("a", 2)}),
+        ({"context": {"campaign": {"name": {"x": 1}}}}, {"context.campaign.name": ()}),
+    ],
+)
+def test_whatever_shape_a_value_has_it_is_no_error(
+    said: dict[str, object], content: dict[str, object]
+) -> None:
+    """A sender's objects are its own: what can't be compared is there, and equals nothing."""
+    assert lens_of(RULES).touch(ID, touchpoint("page_viewed", **said)).content == content
+
+
+def test_a_lens_serves_several_journeys_at_once() -> None:
+    """What any of them asks of a type, or of every type, is there."""
+    other = RULES.replace("key: asking", "key: other").replace("type: call_ended", "trait: {vip: true}")
+    lens = lens_of(RULES, other)
+
+    assert lens.types_with_content is None
+    call = lens.touch(ID, touchpoint("call_ended", traits={"vip": True}, properties={"order_id": "o"}))
+    assert call.content == {"trait.vip": True, "property.order_id": "o"}
+
+
+def test_a_touchpoint_belongs_to_the_run_of_the_thing_that_it_names() -> None:
+    """A number and a text name things; without a name it belongs to no run."""
+    definition = parse(RULES, "asking.yaml")
+    lens = lens_of(RULES)
+    runs = [
+        subject_of(definition, lens.touch(ID, touchpoint("order_completed", properties=properties)))
+        for properties in ({"order_id": "a"}, {"order_id": 7}, {}, {"order_id": True}, {"order_id": None})
+    ]
+
+    assert runs == ["a", "7", None, None, None]
