@@ -45,7 +45,7 @@ def test_the_guide_tells_every_name_of_the_language() -> None:
 
 def test_the_gym_does_what_the_guide_says() -> None:
     """Ida's way: on trial, paused, a member, a regular, at risk, gone, and back."""
-    visits = [on(20 + number, "visit_made", "store") for number in range(8)]
+    visits = [on(20 + number, "store_visited", "store") for number in range(8)]
     story = [on(0, "trial_started", "store"), on(12, "subscription_started"), *visits]
     complained = [on(30, "complaint", "phone")]
 
