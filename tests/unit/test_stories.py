@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.journey.fold import Journey
 from shared.journey.language import parse
-from shared.touchpoint_types import known_types
 from tests.support.stories import BUILT_IN, on, tell, tell_runs
 
 B2C, B2B = "b2c-loyalty-loop", "b2b-loyalty-loop"
@@ -414,12 +412,6 @@ class TestAttentionToLoyalty:
 
         assert tell(MOMENTS, business).path == []
         assert all(stage.inside and "feelings" in stage.inside for stage in BUILT_IN[MOMENTS].stages)
-
-
-def test_the_journeys_speak_of_types_that_the_catalogue_has() -> None:
-    """Definitions and senders share one vocabulary."""
-    for definition in BUILT_IN.values():
-        assert {type_ for type_ in Journey(definition).asks if type_} <= known_types(), definition.key
 
 
 def test_every_number_of_the_articles_journeys_is_marked_as_ours() -> None:
