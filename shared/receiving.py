@@ -197,8 +197,12 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def refuse(self, problem: Problem) -> None:
         """Answer, where no other answer is on its way, and close."""
-        taken = self.cycle.response_started if self._phase == "body" else self._is_answering()
-        if not taken and not self.pipeline:
+        if self._phase != "body" and self._is_answering():
+            # What came whole before is answered first, and is the last that is.
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if not self.pipeline and not (self._phase == "body" and self.cycle.response_started):
             response = problem_response(problem)
             headers = [*response.raw_headers, (b"connection", b"close")]
             lines = [b"%s: %s\r\n" % header for header in headers]

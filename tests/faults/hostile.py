@@ -125,7 +125,12 @@ def _stored_lines(rejse: Installation, found: Provoked, sent: int) -> Sequence[L
             f"{len(lost)} of {len(found.kept):,}",
             not lost and len(found.kept) > found.fit,
         ),
-        Line("15–17: of those, properties that aren't the bytes sent", "0", str(len(other)), not other),
+        Line(
+            "15–17: of those, properties that aren't the bytes sent",
+            "0",
+            f"{len(other)} {[(one, found.kept[one][:200], stored[one][:200]) for one in other[:2]] or ''}",
+            not other,
+        ),
     ]
 
 

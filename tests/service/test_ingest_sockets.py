@@ -233,6 +233,22 @@ async def test_requests_in_one_packet_are_answered_in_order(ingest: Ingest, dial
     assert len(await kept_in_local_log(ingest.data_dir)) == 2
 
 
+@pytest.mark.parametrize(
+    "behind", [b"no HTTP\r\n\r\n", HEAD + b"X: " + b"a" * 17_000 + b"\r\n\r\n", b"G" * 20_000]
+)
+async def test_what_came_whole_is_answered_before_its_connection_ends(
+    ingest: Ingest, dial: Dial, behind: bytes
+) -> None:
+    """Whatever stands behind it in the same packet, which is never looked at further."""
+    wire = await dial()
+    wire.send(REQUEST + REQUEST + behind)
+    answers = await wire.answers()
+
+    assert answers.count(b"HTTP/1.1 202 ") == answers.count(b"HTTP/1.1 ") == 2
+    assert answers.count(b"connection: close") == 1
+    assert (await ingest.post(event())).status_code == 202
+
+
 async def test_a_large_body_is_not_counted_as_the_next_requests_headers(dial: Dial) -> None:
     """A request whose headers begin in the packet in which a body ends has its own 16 kB."""
     wire = await dial()
