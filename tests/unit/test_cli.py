@@ -87,6 +87,21 @@ def test_a_definition_is_shown_as_its_file_has_it() -> None:
     assert (unknown.returncode, unknown.stderr) == (2, "rejse: there is no journey 'purchase'\n")
 
 
+def test_the_active_journeys_are_those_that_the_setting_names() -> None:
+    """`journeys list` shows which; unknown keys, an account's journey and an empty name are refused."""
+    listed = rejse("journeys", "list", REJSE_JOURNEYS="attention-to-loyalty, b2c-loyalty-loop").stdout
+    active = {line.split("│")[1].strip() for line in listed.splitlines() if "│ yes" in line}
+    wrong = {
+        value: rejse("journeys", "list", REJSE_JOURNEYS=value).stderr
+        for value in ("nothing", "b2b-loyalty-loop", "a,,b")
+    }
+
+    assert active == {"attention-to-loyalty", "b2c-loyalty-loop"}
+    assert "there is no journey 'nothing'" in wrong["nothing"]
+    assert "is about the account: only journeys about the customer" in wrong["b2b-loyalty-loop"]
+    assert "REJSE_JOURNEYS has nothing between two commas" in wrong["a,,b"]
+
+
 def test_the_schema_for_editors_is_printed() -> None:
     """`journeys schema` gives what the definitions' first line names."""
     assert json.loads(rejse("journeys", "schema").stdout)["properties"]["stages"]
