@@ -182,7 +182,9 @@ def _twice(chance: random.Random, number: int) -> Body:
 
 
 def _cut_or_flipped(chance: random.Random, number: int) -> Body:
-    event = bytearray(_written(_event(number) | {"properties": b'{"a":%s}' % _value(chance)}))
+    # One bit makes another's id of an id: these have a name of their own.
+    members = {"id": b'"f-%d"' % number, "properties": b'{"a":%s}' % _value(chance)}
+    event = bytearray(_written(_event(number) | members))
     at = chance.randrange(len(event))
     if chance.random() < 0.5:
         return "cut", bytes(event[:at]), None, b""
