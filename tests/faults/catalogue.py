@@ -44,7 +44,7 @@ Leg = tuple[Sequence[Fault], Fault]
 
 
 def chosen(faults: Sequence[Fault], count: int, chance: random.Random) -> list[Fault]:
-    """So many faults: those that are needed always, and others that chance chooses.
+    """So many faults: those that are needed always, one of each row, and others that chance chooses.
 
     A stager that dies costs its group a session, so unless all are wanted it dies at a few points only.
     """
@@ -52,6 +52,8 @@ def chosen(faults: Sequence[Fault], count: int, chance: random.Random) -> list[F
         return list(faults)
     deaths = [fault for fault in faults if fault.name.startswith("a stager killed")]
     needed = [fault for fault in faults if fault.name in ALWAYS] + chance.sample(deaths, _DEATHS)
+    for row in sorted({fault.row for fault in faults} - {fault.row for fault in needed}):
+        needed.append(chance.choice([fault for fault in faults if fault.row == row]))
     others = [fault for fault in faults if fault not in needed and fault not in deaths]
     return needed + chance.sample(others, count - len(needed))
 

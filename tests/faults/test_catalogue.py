@@ -23,12 +23,14 @@ def test_no_two_faults_have_one_name() -> None:
 
 
 def test_what_is_needed_is_always_chosen() -> None:
-    """A change's campaign has a choice of the faults, the same for the same seed; a release's has all."""
+    """A change's campaign has a choice of the faults, with one of each row, the same for the same seed; a
+    release's has all."""
     names = {fault.name for fault in FAULTS}
     assert names >= ALWAYS
     some = chosen(FAULTS, 30, random.Random(5))
     assert len(some) == 30
     assert {fault.name for fault in some} >= ALWAYS
+    assert {fault.row for fault in some} == {fault.row for fault in FAULTS}
     assert some == chosen(FAULTS, 30, random.Random(5))
     assert len(chosen(FAULTS, 1_000, random.Random(5))) == len(FAULTS)
 
