@@ -35,7 +35,10 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
             until=lambda items: len(items) >= 4,
             tolerate=(KeyError,),
         )
-        found = json.loads(block(rejse, setup, customer))
+        # The api looks once a second for journeys that have come.
+        found = eventually(
+            lambda: json.loads(block(rejse, setup, customer)), until=lambda answer: answer["journeys"]
+        )
         now, then, flows = (
             json.loads(answer) for answer in block(rejse, setup, separated(counts)).split("\n") if answer
         )
