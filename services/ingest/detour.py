@@ -23,7 +23,8 @@ from shared.failpoints import Failpoints
 from shared.logs import fields
 from shared.metrics import Metrics
 
-DRAIN_RECORDS_MAX = 5_000
+DRAIN_RECORDS_MAX, DRAIN_RECORDS_MIN = 5_000, 100
+"""How many records of the spool are sent on at once: fewer after each try that was not answered in time."""
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.1, 0.8
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Detour:
         self._may_spool.set()
         """Not set while what comes waits for the spool's last rest to be sent on."""
         self._spooling = 0
+        self._drain_records = DRAIN_RECORDS_MAX
         self._spool_failed = self._spool_full = False
         if not spool.is_empty():
             self._set_open(True)
@@ -130,14 +132,17 @@ class Detour:
 
     async def _send_on(self) -> bool:
         """Send the spool's oldest records on; whether the log has taken them."""
-        batch = await self._spool.oldest(DRAIN_RECORDS_MAX)
+        count = self._drain_records
+        batch = await self._spool.oldest(count)
         if not batch.records:
             if not self._spooling and self._spool.is_empty():
                 self._set_open(False)
             return True
         outcomes = await self._log.append(batch.records, self._ack_timeout_s)
         if Outcome.UNKNOWN in outcomes:
+            self._drain_records = max(DRAIN_RECORDS_MIN, count // 4)
             return False
+        self._drain_records = min(DRAIN_RECORDS_MAX, 2 * count)
         refused = [batch.records[at] for at, outcome in enumerate(outcomes) if outcome is Outcome.REFUSED]
         if refused:
             await self._spool.set_aside(refused)
@@ -148,7 +153,7 @@ class Detour:
         self._failpoints.reach("ingest.after_spool_drop")
         self._spool_full = False
         self._drained.inc(len(batch.records) - len(refused))
-        if len(batch.records) < DRAIN_RECORDS_MAX:
+        if len(batch.records) < count:
             self._may_spool.clear()
         return True
 
