@@ -7,8 +7,8 @@ turn reads requests for `TURN_S` only; those beyond it wait, in order, for the n
 more than `WAIT_S_MAX` to read those, new requests are refused by their heads, which costs little.
 
 Little, but not nothing: senders that come again at once can keep a loop busy with refusals alone. So what is
-read has `SHARE` times as long as everything else took in the turn before, however long that makes the turns:
-who is refused waits for that as well, and comes again the less often.
+read has `SHARE` times as long as everything else took in the turn before, within `TURN_S_MAX`: who is refused
+waits for that as well, and comes again the less often.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ TURN_S = 0.05
 WAIT_S_MAX = 0.5
 """Short for a sender, and long enough for any crowd that comes at once but no more often."""
 
+TURN_S_MAX = 2.0
+"""A loop that was stopped for a while has not been busy."""
 SHARE = 6
 
 Job = Callable[[], None]
@@ -73,12 +75,12 @@ class Turns:
             return
         now_s = self._clock.monotonic_s()
         elsewhere_s = 0.0 if self._left_s is None else now_s - self._left_s
-        self._until_s = now_s + max(TURN_S, SHARE * elsewhere_s)
+        self._until_s = now_s + min(max(TURN_S, SHARE * elsewhere_s), TURN_S_MAX)
         self._in_next_turn(self._turn)
-        done = 0
-        while self._waiting and self._clock.monotonic_s() <= self._until_s:
+        done, left_s = 0, now_s
+        while self._waiting and left_s <= self._until_s:
             self._waiting.popleft()()
             done += 1
-        left_s = self._clock.monotonic_s()
+            left_s = self._clock.monotonic_s()
         self._job_s = (left_s - now_s) / done
         self._left_s = left_s if self._waiting else None

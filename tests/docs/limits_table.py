@@ -56,6 +56,7 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("identities of a touchpoint", "shared.fitness:IDENTITIES_MAX", "that touchpoint is refused"),
     Limit("an identity", "shared.touchpoint:IDENTITY_VALUE_BYTES_MAX", "that touchpoint is refused"),
     Limit("a time ahead of now", "shared.fitness:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
+    Limit("reading requests at one go", "services.ingest.turns:TURN_S_MAX", "the rest in the next turn"),
     Limit(
         "records of a group commit", "services.ingest.writer:GROUP_RECORDS_MAX", "the rest in the next one"
     ),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.turns import SHARE, TURN_S, WAIT_S_MAX, Turns
+from services.ingest.turns import SHARE, TURN_S, TURN_S_MAX, WAIT_S_MAX, Turns
 from shared.problem import Problem
 from tests.support.clock import ManualClock
 from tests.support.journeys import EPOCH
@@ -94,10 +94,23 @@ def test_reading_has_its_share_of_a_loop_that_is_busy_elsewhere() -> None:
         loop.come(number, TURN_S)
     loop.turn()
     before = len(loop.done)
-    loop.clock.advance(10 * TURN_S)
+    loop.clock.advance(5 * TURN_S)
 
     loop.turn()
-    assert len(loop.done) - before == pytest.approx(10 * SHARE, abs=1)
+    assert len(loop.done) - before == pytest.approx(5 * SHARE, abs=1)
+
+
+def test_a_loop_that_was_stopped_reads_no_longer_than_another() -> None:
+    """A process that slept for a minute has nothing to make up for, and a turn always does something."""
+    loop = Loop()
+    for number in range(1_000):
+        loop.come(number, TURN_S)
+    loop.turn()
+    before = len(loop.done)
+    loop.clock.advance(60)
+
+    loop.turn()
+    assert 0 < len(loop.done) - before <= TURN_S_MAX / TURN_S + 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.2), st.booleans()), max_size=60))
