@@ -37,9 +37,11 @@ class Sorted:
 
 
 class Ids:
-    """Keeps the ids of batches, and remembers whether duplicates are about."""
+    """Keeps the ids of batches, and remembers whether duplicates are about. A batch with fewer ids than
+    `unseen_from` looks whatever came before."""
 
-    def __init__(self) -> None:
+    def __init__(self, unseen_from: int) -> None:
+        self._unseen_from = unseen_from
         self._look_ups_left = 0
 
     async def sort_out(self, connection: Connection, incoming: Sequence[Incoming]) -> Sorted:
@@ -66,7 +68,7 @@ class Ids:
 
     async def _stored(self, connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
         """Those of the ids that are there, with the digests of their bodies, as far as a look is worth it."""
-        if len(ids) >= UNSEEN_FROM:
+        if len(ids) >= self._unseen_from:
             if self._look_ups_left == 0:
                 return {}
             self._look_ups_left -= 1

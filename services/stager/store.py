@@ -23,7 +23,7 @@ from services.stager import identity, sql
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import read_states, refold, write_changes
-from services.stager.ids import Ids
+from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
@@ -84,6 +84,7 @@ class BatchStore:
         shard: int,
         new_id: NewId,
         failpoints: Failpoints,
+        unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
         self._journeys = journeys
@@ -95,7 +96,7 @@ class BatchStore:
         self._failpoints = failpoints
         self._known_types = known_types()
         self._backfilled: set[str] = set()
-        self._ids = Ids()
+        self._ids = Ids(unseen_from)
 
     def trust_absence(self, journey: Journey) -> None:
         """Take note that the store has the journey's state of every customer that has one."""

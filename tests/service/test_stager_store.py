@@ -89,7 +89,7 @@ class World:
     pool: Pool
     journeys: Sequence[Journey]
 
-    async def writer(self, partition: int = 0) -> Writer:
+    async def writer(self, partition: int = 0, *, unseen_from: int = ids.UNSEEN_FROM) -> Writer:
         store = BatchStore(
             self.pool,
             self.journeys,
@@ -98,6 +98,7 @@ class World:
             shard=partition,
             new_id=uuid7,
             failpoints=Failpoints(),
+            unseen_from=unseen_from,
         )
         writer = Writer(store, partition=partition)
         await writer.claim()
@@ -542,14 +543,12 @@ _events = st.lists(
 @given(events=_events, data=st.data())
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_order_duplication_batching_and_sweeping_ends_in_the_fold(
-    monkeypatch: pytest.MonkeyPatch,
     world: World,
     unseen_from: int,
     events: list[tuple[int, int, str]],
     data: st.DataObject,
 ) -> None:
     """Through the real store too: whatever came when, states, histories and counters are the fold's."""
-    monkeypatch.setattr(ids, "UNSEEN_FROM", unseen_from)
     async with connection_of(world.pool) as connection:
         await connection.execute(
             "TRUNCATE customers, identities, touchpoints, touchpoint_ids, journey_states, "
@@ -560,7 +559,7 @@ async def test_any_order_duplication_batching_and_sweeping_ends_in_the_fold(
         for number, (who, day, type_) in enumerate(events)
     ]
     arriving = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=5))))
-    writer = await world.writer()
+    writer = await world.writer(unseen_from=unseen_from)
     clock = ManualClock(NOW + SETTLE)
     while arriving:
         size = data.draw(st.integers(1, 10))
