@@ -163,7 +163,26 @@ async def test_a_refused_record_leaves_its_neighbours_and_its_partition_alone(
     ]
     await keep(writer, records_of([b"after"]))
     assert await all_values(parts, broker.bootstrap, topic) == [*values[:2], *values[3:], b"after"]
-    assert writer.replacements >= 1
+    assert writer.replacements == 0
+
+
+async def test_refusals_cost_a_round_trip_and_no_producer(
+    broker: Broker, topic: str, parts: AsyncExitStack
+) -> None:
+    """A topic altered under load so that it refuses nearly every batch keeps what is small enough, in order,
+    and refuses the rest, with the producer that was there."""
+    writer = writer_on(parts, broker.bootstrap, topic)
+    await keep(writer, records_of([b"before"]))
+    await broker.alter_topic(topic, {"flush.messages": "1", "max.message.bytes": "2000"})
+    values = [b"%d" % number + b"." * (3_000 if number % 100 == 7 else 400) for number in range(3_000)]
+
+    outcomes = await writer.append(records_of(values), APPEND_S)
+
+    small = [value for value in values if len(value) < 1_000]
+    assert [outcome is Outcome.KEPT for outcome in outcomes] == [len(value) < 1_000 for value in values]
+    assert outcomes.count(Outcome.REFUSED) == len(values) - len(small)
+    assert await all_values(parts, broker.bootstrap, topic) == [b"before", *small]
+    assert writer.replacements == 0
 
 
 async def test_a_refused_record_harms_no_other_call(

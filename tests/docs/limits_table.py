@@ -76,7 +76,7 @@ AT_THE_DOOR: tuple[Limit, ...] = (
 IN_THE_LOG: tuple[Limit, ...] = (
     Limit("a record", "shared.eventlog.port:RECORD_BYTES_MAX", "refused by itself"),
     Limit(
-        "a batch to Kafka", "shared.eventlog.kafka.writer:BATCH_BYTES_MAX", "the rest goes with the next one"
+        "a batch to Kafka", "shared.eventlog.kafka.sizes:BATCH_BYTES_MAX", "the rest goes with the next one"
     ),
     Limit("what the local log keeps behind the stager", "local_log_keep_bytes", "the oldest records go"),
     Limit(

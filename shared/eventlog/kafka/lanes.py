@@ -91,6 +91,11 @@ class Lane:
             self.on_its_way.set_result(None)
             self.on_its_way = None
 
+    def turn_back(self, pieces: Sequence[Piece]) -> None:
+        """Note that the batch must be sent anew: what was in it goes first again."""
+        self.waiting.extendleft(reversed(pieces))
+        self.arrive()
+
 
 class Lanes:
     """The lanes of one producer."""

@@ -1,21 +1,24 @@
 """One life of aiokafka's idempotent producer, from its start to its certain end.
 
-aiokafka can neither raise its producer's epoch nor end it while the broker is away: a batch that was refused
-has used up its sequence numbers and wedges its partition, and `stop` waits for ever for what was never acked.
-So a producer is thrown away at the first failure, and `abandon` ends it by its parts. This is the one
-module that touches them.
+aiokafka can neither raise its producer's epoch nor end it while the broker is away: a batch that failed has
+used up its sequence numbers and wedges its partition, and `stop` waits for ever for what was never acked.
+So a producer is thrown away at the first failure, and `abandon` ends it by its parts. A batch that was
+refused for its size alone is no such failure: its numbers are taken back, as Kafka's own producer does, and
+the next batch gets them. This is the one module that touches these parts.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared.clock import Clock
 from shared.eventlog.kafka.connections import close_connections
+from shared.eventlog.kafka.errors import is_refusal
 from shared.eventlog.kafka.lanes import Lanes
 
 _REQUEST_TIMEOUT_MS = 5_000
@@ -35,9 +38,11 @@ class KafkaProducer:
         self._unacked = 0
         self._waiting_since_s = 0.0
         self.lanes = Lanes(partitions)
+        self.wedged = False
+        """Whether a refused batch has taken its partition's sequence numbers with it: then this is spent."""
 
     @classmethod
-    async def start(cls, bootstrap: str, topic: str, batch_bytes_max: int, clock: Clock) -> KafkaProducer:
+    async def start(cls, bootstrap: str, topic: str, clock: Clock) -> KafkaProducer:
         """Connect and get a producer id.
 
         Raises:
@@ -49,7 +54,6 @@ class KafkaProducer:
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
-            max_batch_size=batch_bytes_max,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=50,
         )
@@ -63,8 +67,9 @@ class KafkaProducer:
                 await _end(client)
         return started
 
-    def new_batch(self) -> Any:
+    def new_batch(self, bytes_max: int) -> Any:
         """An empty batch, of aiokafka's kind."""
+        self._client._message_accumulator._batch_size = bytes_max
         return self._client.create_batch()
 
     async def send(self, batch: Any, partition: int) -> asyncio.Future[Any]:
@@ -78,7 +83,8 @@ class KafkaProducer:
         if not self._unacked:
             self._waiting_since_s = self._clock.monotonic_s()
         self._unacked += 1
-        ack.add_done_callback(self._acked)
+        queued = self._client._message_accumulator._batches[TopicPartition(self._topic, partition)][-1]
+        ack.add_done_callback(partial(self._acked, queued))
         return ack
 
     def silent_s(self) -> float:
@@ -90,9 +96,23 @@ class KafkaProducer:
         what was not acked fails. Cancelled, it ends at once."""
         await _end(self._client, grace_s)
 
-    def _acked(self, _: asyncio.Future[Any]) -> None:
+    def _acked(self, batch: Any, ack: asyncio.Future[Any]) -> None:
         self._waiting_since_s = self._clock.monotonic_s()
         self._unacked -= 1
+        failure = ack.exception()
+        if failure is not None and is_refusal(failure):
+            self._take_back(batch)
+
+    def _take_back(self, batch: Any) -> None:
+        """Give the sequence numbers of a refused batch to the next one of its partition.
+
+        Never those of a batch that was sent more than once: the first time it may have been kept, and its
+        numbers under other records would make the broker drop these as known.
+        """
+        if batch.retry_count == 1:
+            self._client._txn_manager.increment_sequence_number(batch.tp, -batch.record_count)
+        else:
+            self.wedged = True
 
 
 async def _end(client: Any, grace_s: float = 0.0) -> None:

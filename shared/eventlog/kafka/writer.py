@@ -3,7 +3,7 @@
 A failed batch has used up its sequence numbers and wedges its partition, and a broker that is away is
 waited for in silence; in both cases the producer is replaced and what it left unanswered is sent again
 with the next one, as long as the deadline allows. A batch that the broker finds too large is sent again in
-smaller ones, down to single records, so that only the record to blame is refused; the size learnt is kept.
+smaller ones, down to single records, so that only the record to blame is refused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ from shared.eventlog.background import Background
 from shared.eventlog.kafka.errors import is_refusal
 from shared.eventlog.kafka.lanes import Call, Lane, Piece
 from shared.eventlog.kafka.producer import KafkaProducer
+from shared.eventlog.kafka.sizes import BatchSize
 from shared.eventlog.kafka.topic import ensure_topic
 from shared.eventlog.port import NewRecord, Outcome
 from shared.lifecycle import Deadline
 from shared.logs import fields
 
-BATCH_BYTES_MAX = 1_000_000
-"""Of one batch, in bytes: a little less than what a broker takes by default (1,048,588)."""
-_BATCH_BYTES_MIN = 1_000
 _TOPIC_TIMEOUT_S = 10.0
 _SILENCE_S = 0.5
 """A producer that acked nothing for so long when a deadline passes is replaced."""
@@ -64,7 +62,7 @@ class KafkaWriter:
         self._clock = clock
         self._accept_weak_topic = accept_weak_topic
         self._wrong: str | None = None
-        self._batch_bytes_max = BATCH_BYTES_MAX
+        self._size = BatchSize()
         self._producer: KafkaProducer | None = None
         self._starting: asyncio.Task[None] | None = None
         self._backoff_s = 0.0
@@ -118,7 +116,7 @@ class KafkaWriter:
                 await _arrived(lanes.values(), _IN_FLIGHT_GRACE_S)
 
     async def _send(self, producer: KafkaProducer, partition: int, lane: Lane) -> None:
-        batch = producer.new_batch()
+        batch = producer.new_batch(self._size.bytes_max)
         pieces = lane.depart(batch, int(self._clock.now().timestamp() * 1000))
         if not pieces:
             lane.arrive()
@@ -130,8 +128,7 @@ class KafkaWriter:
             self._failed(producer, error)
         except asyncio.CancelledError:
             # Rare, for it waits only while metadata is missing; the next call sends it.
-            lane.waiting.extendleft(reversed(pieces))
-            lane.arrive()
+            lane.turn_back(pieces)
             raise
         else:
             ack.add_done_callback(partial(self._answered, producer, lane, pieces))
@@ -139,16 +136,19 @@ class KafkaWriter:
     def _answered(
         self, producer: KafkaProducer, lane: Lane, pieces: Sequence[Piece], ack: asyncio.Future[Any]
     ) -> None:
-        lane.arrive()
         failure = ack.exception()
         if failure is None:
+            lane.arrive()
             self._last_kept_s = self._clock.monotonic_s()
             self._backoff_s = 0.0
+            self._size.kept()
             _settle(pieces, Outcome.KEPT)
         elif is_refusal(failure):
-            self._refused(pieces)
-            self._replace(producer, type(failure).__name__)
+            self._refused(lane, pieces)
+            if producer.wedged:
+                self._replace(producer, type(failure).__name__)
         else:
+            lane.arrive()
             self._failed(producer, failure)
 
     def _failed(self, producer: KafkaProducer, failure: BaseException) -> None:
@@ -156,14 +156,14 @@ class KafkaWriter:
             self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
         self._replace(producer, type(failure).__name__)
 
-    def _refused(self, pieces: Sequence[Piece]) -> None:
+    def _refused(self, lane: Lane, pieces: Sequence[Piece]) -> None:
         if len(pieces) == len(pieces[0].indexes) == 1:
+            lane.arrive()
             _settle(pieces, Outcome.REFUSED)
             return
-        refused_bytes = sum(piece.bytes() for piece in pieces)
-        smaller = max(_BATCH_BYTES_MIN, refused_bytes // 2)
-        self._batch_bytes_max = min(self._batch_bytes_max, smaller)
-        _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._batch_bytes_max))
+        self._size.refused(sum(piece.bytes() for piece in pieces))
+        lane.turn_back(pieces)
+        _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._size.bytes_max))
 
     async def _started(self) -> KafkaProducer | None:
         """The producer, when there is one again; None once this is closed."""
@@ -182,9 +182,7 @@ class KafkaWriter:
             await self._clock.sleep(self._backoff_s)
             if not self._topic_is_there:
                 await self._ensure_topic()
-            self._producer = await KafkaProducer.start(
-                self._bootstrap, self._topic, self._batch_bytes_max, self._clock
-            )
+            self._producer = await KafkaProducer.start(self._bootstrap, self._topic, self._clock)
         except (KafkaError, OSError, RejseError) as error:
             _log.warning("kafka_producer_not_started", extra=fields(error=type(error).__name__))
             self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
