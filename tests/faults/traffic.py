@@ -25,7 +25,7 @@ _LATE_MINUTES_MAX = 60 * 24 * 12
 _NEW_CUSTOMERS = 6
 _CUSTOMERS_AT_ONCE = 500
 _IMPOSSIBLE = ("1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "2024-03-31T23:59:60Z")
-_FAT = "x" * 3_000
+_FAT = "x" * 12_000
 
 
 class Face(msgspec.Struct, frozen=True, array_like=True):
