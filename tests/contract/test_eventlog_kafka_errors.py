@@ -65,7 +65,7 @@ def test_an_error_that_is_not_the_drivers_stays_what_it_is() -> None:
 
 def test_only_a_size_is_the_records_fault() -> None:
     """An append is refused for ever for its size alone."""
-    refusals = {kind for kind in CLASSES if is_refusal(kind())}
+    refusals = {kind for kind in CLASSES if is_refusal(kind)}
 
     assert refusals == {
         errors.MessageSizeTooLargeError,

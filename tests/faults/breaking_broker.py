@@ -72,9 +72,11 @@ def _cut(scene: Scene) -> None:
 
 
 def _refuses_records(scene: Scene) -> None:
-    """The large ones alone are refused, each by name; nothing may lie in the spool meanwhile, for there they
-    have been answered already."""
-    scene.wait_for(lambda: scene.metric("ingest", "rejse_ingest_breaker_open") == 0)
+    """The large ones alone are refused, each by name, by a topic that was fit when ingest began with it;
+    nothing may lie in the spool meanwhile, for there they have been answered already."""
+    scene.wait_for(
+        lambda: scene.metric("ingest", "rejse_ingest_breaker_open") == 0 and _kept_by_the_log(scene) > 0
+    )
     before = scene.metric("ingest", "rejse_ingest_touchpoints_set_aside_total")
     asyncio.run(_alter(scene.rig.broker.direct, _SMALL))
     try:
@@ -83,6 +85,15 @@ def _refuses_records(scene: Scene) -> None:
         )
     finally:
         asyncio.run(_alter(scene.rig.broker.direct, _DURABLE))
+
+
+def _kept_by_the_log(scene: Scene) -> float:
+    """How many records this ingest process has brought into the log."""
+    accepted, spooled, drained = (
+        scene.metric("ingest", f"rejse_ingest_{name}_total")
+        for name in ("touchpoints_accepted", "spooled", "drained")
+    )
+    return accepted - spooled + drained
 
 
 async def _alter(bootstrap: str, config: dict[str, str]) -> None:

@@ -167,6 +167,6 @@ def translated(error: Exception) -> Exception:
     return error
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_refusal(error: type[Exception]) -> bool:
     """Whether an error says that the records are to blame, and the same bytes will never be kept."""
-    return isinstance(error, _THE_RECORD_IS_REFUSED)
+    return issubclass(error, _THE_RECORD_IS_REFUSED)

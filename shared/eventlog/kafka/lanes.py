@@ -1,30 +1,38 @@
 """Group commit by partition: what waits for a partition goes into one batch, whichever calls it came with.
 
-A partition has one batch on its way at a time, as aiokafka and the order of its records want it. There is
-no task behind this: the calls that wait for a partition wake when its batch has been answered, and the first
-of them sends the next one for all.
+A partition has one batch on its way at a time. So its records keep their order, and its next sequence number
+(the one by which the broker drops what it has already) is known from the last answer alone: a batch that was
+refused has used up none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from shared.eventlog.port import NewRecord, Outcome, is_too_large, partition_of
+
+_MAGIC = 2
+"""The version of Kafka's record batches, since 0.11."""
+_SEQUENCE_MASK = 0x7FFF_FFFF
 
 
 class Call:
     """One call of `append`: its records, and what became of each."""
 
-    __slots__ = ("left", "outcomes", "over", "records")
+    __slots__ = ("left", "outcomes", "over", "records", "settled")
 
     def __init__(self, records: Sequence[NewRecord]) -> None:
         self.records = records
         self.outcomes = [Outcome.REFUSED if is_too_large(record) else Outcome.UNKNOWN for record in records]
         self.left = self.outcomes.count(Outcome.UNKNOWN)
         """Of how many records nothing is known yet."""
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when of no record nothing is known."""
         self.over = False
         """Nobody waits any more: what hasn't been sent needn't be."""
 
@@ -52,76 +60,118 @@ class Piece:
             if outcomes[index] is Outcome.UNKNOWN:
                 outcomes[index] = outcome
                 call.left -= 1
-
-    def bytes(self) -> int:
-        """The size of their keys and values."""
-        records = self.call.records
-        return sum(len(records[index].key) + len(records[index].value) for index in self.indexes)
+        if not call.left and not call.settled.done():
+            call.settled.set_result(None)
 
 
-class Lane:
-    """What waits for one partition, in order; and, while a batch is on its way, the end of that."""
+@dataclass(frozen=True, slots=True)
+class ProducerId:
+    """What a broker gave a producer to number its batches under."""
 
-    __slots__ = ("on_its_way", "waiting")
+    id: int
+    epoch: int
 
-    def __init__(self) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A batch on its way: the pieces in it, and its bytes as Kafka takes them."""
+
+    partition: int
+    pieces: Sequence[Piece]
+    records: int
+    data: bytes
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of all its records."""
+        for piece in self.pieces:
+            piece.settle(outcome)
+
+
+class _Lane:
+    """What waits for one partition, in order."""
+
+    __slots__ = ("busy", "partition", "sequence", "waiting")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
         self.waiting: deque[Piece] = deque()
-        self.on_its_way: asyncio.Future[None] | None = None
+        self.busy = False
+        """A batch is on its way."""
+        self.sequence = 0
 
-    def depart(self, batch: Any, timestamp_ms: int) -> list[Piece]:
-        """Move as much as fits into an empty batch of aiokafka's, and note that it is on its way."""
-        self.on_its_way = asyncio.get_running_loop().create_future()
+    def depart(self, producer: ProducerId, bytes_max: int, timestamp_ms: int) -> Departure | None:
+        """Move as much as fits into a batch; None: nobody waits for any of it any more."""
+        builder = DefaultRecordBatchBuilder(
+            _MAGIC,
+            compression_type=0,
+            is_transactional=0,
+            producer_id=producer.id,
+            producer_epoch=producer.epoch,
+            base_sequence=self.sequence,
+            batch_size=bytes_max,
+        )
         moved: list[Piece] = []
+        records = 0
         while self.waiting:
             piece = self.waiting.popleft()
             if piece.call.over:
                 continue
-            count = _append(batch, piece, timestamp_ms)
+            count = _append(builder, records, piece, timestamp_ms)
+            records += count
             if count < len(piece.indexes):
                 self.waiting.appendleft(Piece(piece.call, piece.indexes[count:]))
                 if count:
                     moved.append(Piece(piece.call, piece.indexes[:count]))
                 break
             moved.append(piece)
-        return moved
-
-    def arrive(self) -> None:
-        """Note that the batch has been answered, or never left, and wake who waits for that."""
-        if self.on_its_way is not None:
-            self.on_its_way.set_result(None)
-            self.on_its_way = None
-
-    def turn_back(self, pieces: Sequence[Piece]) -> None:
-        """Note that the batch must be sent anew: what was in it goes first again."""
-        self.waiting.extendleft(reversed(pieces))
-        self.arrive()
+        if not moved:
+            return None
+        self.busy = True
+        return Departure(self.partition, moved, records, bytes(builder.build()))
 
 
 class Lanes:
-    """The lanes of one producer."""
+    """The lanes of one producer, one a partition."""
 
-    def __init__(self, partitions: int) -> None:
-        self._lanes = [Lane() for _ in range(partitions)]
+    def __init__(self, partitions: int, producer: ProducerId) -> None:
+        self._lanes = [_Lane(partition) for partition in range(partitions)]
+        self._producer = producer
 
-    def enter(self, call: Call) -> Mapping[int, Lane]:
-        """Queue what is unsettled of a call; the lanes that it is in now, by partition."""
+    def enter(self, call: Call) -> None:
+        """Queue what is unsettled of a call."""
         routed: defaultdict[int, list[int]] = defaultdict(list)
         records, count = call.records, len(self._lanes)
         for index in call.unsettled():
             routed[partition_of(records[index].key, count)].append(index)
         for partition, indexes in routed.items():
             self._lanes[partition].waiting.append(Piece(call, indexes))
-        return {partition: self._lanes[partition] for partition in routed}
 
-    def all(self) -> Sequence[Lane]:
-        """Every lane, by its partition."""
-        return self._lanes
+    def depart(self, bytes_max: int, timestamp_ms: int) -> Iterator[Departure]:
+        """A batch of each partition that something waits for and that has none on its way."""
+        for lane in self._lanes:
+            if lane.waiting and not lane.busy:
+                departure = lane.depart(self._producer, bytes_max, timestamp_ms)
+                if departure is not None:
+                    yield departure
+
+    def kept(self, departure: Departure) -> None:
+        """Note that a batch was kept."""
+        lane = self._lanes[departure.partition]
+        lane.busy = False
+        lane.sequence = (lane.sequence + departure.records) & _SEQUENCE_MASK
+
+    def refused(self, departure: Departure, again: bool) -> None:
+        """Note that a batch was refused. `again`: what was in it goes first once more."""
+        lane = self._lanes[departure.partition]
+        lane.busy = False
+        if again:
+            lane.waiting.extendleft(reversed(departure.pieces))
 
 
-def _append(batch: Any, piece: Piece, timestamp_ms: int) -> int:
-    append, records = batch.append, piece.call.records
+def _append(builder: DefaultRecordBatchBuilder, begin: int, piece: Piece, timestamp_ms: int) -> int:
+    append, records = builder.append, piece.call.records
     for count, index in enumerate(piece.indexes):
         record = records[index]
-        if append(timestamp=timestamp_ms, key=record.key, value=record.value) is None:
+        if append(begin + count, timestamp_ms, record.key, record.value, []) is None:
             return count
     return len(piece.indexes)

@@ -1,45 +1,46 @@
-"""One life of aiokafka's idempotent producer, from its start to its certain end.
+"""One life of an idempotent producer, from its start to its certain end: it sends batches, and never again.
 
-aiokafka can neither raise its producer's epoch nor end it while the broker is away: a batch that failed has
-used up its sequence numbers and wedges its partition, and `stop` waits for ever for what was never acked.
-So a producer is thrown away at the first failure, and `abandon` ends it by its parts. A batch that was
-refused for its size alone is no such failure: its numbers are taken back, as Kafka's own producer does, and
-the next batch gets them. This is the one module that touches these parts.
+aiokafka's own producer sends a failed batch again for as long as it takes, can't raise its epoch after one,
+and can't be ended while the broker is away. This one uses aiokafka's connections and its encoding alone. It
+reports a failure as soon as there is one, and its user goes on with a new one; what may be in the log twice
+then has one id.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.structs import TopicPartition
 
 from shared.clock import Clock
+from shared.eventlog.background import Background
 from shared.eventlog.kafka.connections import close_connections
-from shared.eventlog.kafka.errors import is_refusal
-from shared.eventlog.kafka.lanes import Lanes
+from shared.eventlog.kafka.lanes import Departure, Lanes, ProducerId
 
 _REQUEST_TIMEOUT_MS = 5_000
 _START_TIMEOUT_S = 15.0
-_CUT_STEPS = 300
-_CUT_STEP_S = 0.05
-"""Connections that are being made when all others are cut end by their own timeout."""
+_ALL_REPLICAS = -1
 
 
 class KafkaProducer:
-    """A started producer for one topic: takes batches, and knows how long it has been silent."""
+    """A started producer for one topic: sends batches, and knows how long it has been silent."""
 
-    def __init__(self, client: Any, topic: str, partitions: int, clock: Clock) -> None:
+    def __init__(self, client: Any, topic: str, lanes: Lanes, clock: Clock) -> None:
+        self.lanes = lanes
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when this has ended: nothing of it is on its way any more."""
         self._client = client
         self._topic = topic
         self._clock = clock
-        self._unacked = 0
+        self._deliveries = Background()
+        self._unanswered = 0
         self._waiting_since_s = 0.0
-        self.lanes = Lanes(partitions)
-        self.wedged = False
-        """Whether a refused batch has taken its partition's sequence numbers with it: then this is spent."""
 
     @classmethod
     async def start(cls, bootstrap: str, topic: str, clock: Clock) -> KafkaProducer:
@@ -48,115 +49,80 @@ class KafkaProducer:
         Raises:
             KafkaError, OSError: Kafka is away, or has no such topic.
         """
-        client = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            client_id="rejse",
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            retry_backoff_ms=50,
+        client = AIOKafkaClient(
+            bootstrap_servers=bootstrap, client_id="rejse", request_timeout_ms=_REQUEST_TIMEOUT_MS
         )
-        started = None
+        lanes = None
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                await client.start()
-                started = cls(client, topic, len(await client.partitions_for(topic)), clock)
+                await client.bootstrap()
+                producer_id = await _producer_id(client)
+                await client.set_topics([topic])
+                partitions = client.cluster.partitions_for_topic(topic)
+                if not partitions:
+                    raise UnknownTopicOrPartitionError
+                lanes = Lanes(len(partitions), producer_id)
         finally:
-            if started is None:
-                await _end(client)
-        return started
+            if lanes is None:
+                await close_connections(client)
+        return cls(client, topic, lanes, clock)
 
-    def new_batch(self, bytes_max: int) -> Any:
-        """An empty batch, of aiokafka's kind."""
-        self._client._message_accumulator._batch_size = bytes_max
-        return self._client.create_batch()
-
-    async def send(self, batch: Any, partition: int) -> asyncio.Future[Any]:
-        """Queue a batch; the future of its ack. Its partition must have no other one on its way.
+    def leader_of(self, partition: int) -> int:
+        """The node that takes a partition's batches.
 
         Raises:
-            KafkaError: the producer has been abandoned, or the topic is gone.
+            LeaderNotAvailableError: as far as is known, none does.
         """
-        batch.close()
-        ack: asyncio.Future[Any] = await self._client.send_batch(batch, self._topic, partition=partition)
-        if not self._unacked:
+        node = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
+        if node is None or node < 0:
+            raise LeaderNotAvailableError
+        return int(node)
+
+    def deliver(self, delivery: Coroutine[Any, Any, None]) -> None:
+        """Begin what sends some batches and hears of them. It is cancelled if it outlives this."""
+        self._deliveries.spawn(delivery, "kafka-delivery")
+
+    async def send(self, node: int, batches: Sequence[Departure]) -> Mapping[int, type[Exception]]:
+        """Send batches in one request; what the node says of each, by partition.
+
+        Raises:
+            KafkaError: nothing is known of any of them.
+        """
+        topics = [(self._topic, [(batch.partition, batch.data) for batch in batches])]
+        request = ProduceRequest(None, _ALL_REPLICAS, _REQUEST_TIMEOUT_MS, topics)
+        if not self._unanswered:
             self._waiting_since_s = self._clock.monotonic_s()
-        self._unacked += 1
-        queued = self._client._message_accumulator._batches[TopicPartition(self._topic, partition)][-1]
-        ack.add_done_callback(partial(self._acked, queued))
-        return ack
+        self._unanswered += 1
+        try:
+            response = await self._client.send(node, request)
+        finally:
+            self._waiting_since_s = self._clock.monotonic_s()
+            self._unanswered -= 1
+        return {
+            partition: for_code(code)
+            for _, partitions in response.topics
+            for partition, code, *_ in partitions
+        }
 
     def silent_s(self) -> float:
-        """For how many seconds batches have waited without one ack; 0 while nothing waits."""
-        return self._clock.monotonic_s() - self._waiting_since_s if self._unacked else 0.0
+        """For how many seconds requests have waited without one answer; 0 while nothing waits."""
+        return self._clock.monotonic_s() - self._waiting_since_s if self._unanswered else 0.0
 
     async def abandon(self, grace_s: float) -> None:
-        """End it. What is in flight has `grace_s` seconds to be acked; then its connections are cut, and
-        what was not acked fails. Cancelled, it ends at once."""
-        await _end(self._client, grace_s)
-
-    def _acked(self, batch: Any, ack: asyncio.Future[Any]) -> None:
-        self._waiting_since_s = self._clock.monotonic_s()
-        self._unacked -= 1
-        failure = ack.exception()
-        if failure is not None and is_refusal(failure):
-            self._take_back(batch)
-
-    def _take_back(self, batch: Any) -> None:
-        """Give the sequence numbers of a refused batch to the next one of its partition.
-
-        Never those of a batch that was sent more than once: the first time it may have been kept, and its
-        numbers under other records would make the broker drop these as known.
-        """
-        if batch.retry_count == 1:
-            self._client._txn_manager.increment_sequence_number(batch.tp, -batch.record_count)
-        else:
-            self.wedged = True
+        """End it. What is in flight has `grace_s` seconds to be answered. Cancelled, it ends at once."""
+        try:
+            await self._deliveries.close(grace_s)
+        finally:
+            self.over.set_result(None)
+            await close_connections(self._client)
 
 
-async def _end(client: Any, grace_s: float = 0.0) -> None:
-    sender = client._sender.sender_task
-    try:
-        if sender is not None:
-            await _end_sender(client.client, sender, grace_s)
-    finally:
-        _fail_queued(client._message_accumulator)
-        client._closed = True
-        await close_connections(client.client)
-
-
-async def _end_sender(connections: Any, sender: asyncio.Task[None], grace_s: float) -> None:
-    """Cancelled, the sender still awaits its requests in flight; these end when their connections do."""
-    try:
-        sender.cancel()
-        await asyncio.wait([sender], timeout=grace_s)
-        if not sender.done():
-            await close_connections(connections)
-        for _ in range(_CUT_STEPS):
-            if sender.done():
-                return
-            # A request that fails now waits for new metadata, which nobody fetches any more.
-            _release(connections)
-            await asyncio.wait([sender], timeout=_CUT_STEP_S)
-    finally:
-        # The second time it doesn't await them any more.
-        if not sender.done():
-            sender.cancel()
-            await asyncio.wait([sender], timeout=_CUT_STEP_S)
-
-
-def _release(connections: Any) -> None:
-    update = connections._md_update_fut
-    if update is not None and not update.done():
-        update.set_result(False)
-
-
-def _fail_queued(accumulator: Any) -> None:
-    queued = [batch for batches in accumulator._batches.values() for batch in batches]
-    # A batch that was sent before and queued again is taken out of the pending ones when it ends.
-    accumulator._pending_batches.update(batch for batch in queued if batch.retry_count)
-    accumulator.fail_all(KafkaError("the producer was abandoned"))
-    for batch in queued:
-        if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
-            batch._drain_waiter.exception()
+async def _producer_id(client: Any) -> ProducerId:
+    node = client.get_random_node()
+    if node is None:
+        raise KafkaError("the cluster names no node")
+    answer = await client.send(node, InitProducerIdRequest(None, _REQUEST_TIMEOUT_MS))
+    error = for_code(answer.error_code)
+    if answer.error_code:
+        raise error()
+    return ProducerId(answer.producer_id, answer.producer_epoch)

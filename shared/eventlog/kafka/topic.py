@@ -17,6 +17,7 @@ from shared.eventlog.port import RECORD_BYTES_MAX
 
 MESSAGE_BYTES_MIN = RECORD_BYTES_MAX + 1024
 """The least `max.message.bytes` that lets in our largest record, in a batch of its own."""
+_MADE_PAUSE_S = 0.05
 
 
 async def ensure_topic(
@@ -81,10 +82,17 @@ async def _ensure(
         if topic not in await admin.list_topics():
             wanted = NewTopic(topic, partitions, replicas, topic_configs=_config(replicas))
             _check(await admin.create_topics([wanted]))
+            await _known(admin, topic)
         elif not accept_weak:
             _refuse_weak(topic, weaknesses(await _replicas(admin, topic), await _in_force(admin, topic)))
     finally:
         await admin.close()
+
+
+async def _known(admin: Any, topic: str) -> None:
+    """Wait until a node tells of a topic that was just made: it learns of it a moment later."""
+    while topic not in await admin.list_topics():  # noqa: ASYNC110 - a node has no event to wait for
+        await asyncio.sleep(_MADE_PAUSE_S)
 
 
 def _config(replicas: int) -> dict[str, str]:

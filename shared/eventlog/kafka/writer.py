@@ -1,26 +1,25 @@
-"""Appending to Kafka: hand-made batches, a deadline on every wait, and a new producer after any failure.
+"""Appending to Kafka: a deadline on every wait, and a new producer after any failure.
 
-A failed batch has used up its sequence numbers and wedges its partition, and a broker that is away is
-waited for in silence; in both cases the producer is replaced and what it left unanswered is sent again
-with the next one, as long as the deadline allows. A batch that the broker finds too large is sent again in
-smaller ones, down to single records, so that only the record to blame is refused.
+Whatever fails a request or a batch, the producer is replaced, and what it left unanswered is sent again
+with the next one, as long as the deadline allows. So is one that is silent when a deadline passes. A batch
+that the broker finds too large fails nothing: it is sent again in smaller ones, down to single records, so
+that only the record to blame is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
-from functools import partial
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoError, UnknownError
 
 from shared.clock import Clock
 from shared.errors import ConfigError, RejseError
 from shared.eventlog.background import Background
 from shared.eventlog.kafka.errors import is_refusal
-from shared.eventlog.kafka.lanes import Call, Lane, Piece
+from shared.eventlog.kafka.lanes import Call, Departure
 from shared.eventlog.kafka.producer import KafkaProducer
 from shared.eventlog.kafka.sizes import BatchSize
 from shared.eventlog.kafka.topic import ensure_topic
@@ -99,71 +98,67 @@ class KafkaWriter:
             self._starting.cancel()
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _arrived(producer.lanes.all(), timeout_s / 2)
-            self._background.spawn(producer.abandon(0), "kafka-producer-end")
+            self._background.spawn(producer.abandon(timeout_s / 2), "kafka-producer-end")
         await self._background.close(deadline.remaining_s())
 
     async def _append(self, call: Call) -> None:
         while call.left and (producer := await self._started()) is not None:
-            lanes = producer.lanes.enter(call)
-            while call.left and producer is self._producer:
-                for partition, lane in lanes.items():
-                    if lane.waiting and lane.on_its_way is None:
-                        await self._send(producer, partition, lane)
-                await _next(lanes.values())
-            if call.left:
-                # What is on its way with the old producer may yet be kept; then it isn't sent twice.
-                await _arrived(lanes.values(), _IN_FLIGHT_GRACE_S)
+            producer.lanes.enter(call)
+            self._depart(producer)
+            # What is on its way with an old producer may yet be kept; then it isn't sent twice.
+            await asyncio.wait([call.settled, producer.over], return_when=asyncio.FIRST_COMPLETED)
 
-    async def _send(self, producer: KafkaProducer, partition: int, lane: Lane) -> None:
-        batch = producer.new_batch(self._size.bytes_max)
-        pieces = lane.depart(batch, int(self._clock.now().timestamp() * 1000))
-        if not pieces:
-            lane.arrive()
+    def _depart(self, producer: KafkaProducer) -> None:
+        """Send what waits: a request a node, with a batch of each partition that has none on its way."""
+        if producer is not self._producer:
             return
+        timestamp_ms = int(self._clock.now().timestamp() * 1000)
+        by_node: defaultdict[int, list[Departure]] = defaultdict(list)
         try:
-            ack = await producer.send(batch, partition)
+            for departure in producer.lanes.depart(self._size.bytes_max, timestamp_ms):
+                by_node[producer.leader_of(departure.partition)].append(departure)
         except KafkaError as error:
-            lane.arrive()
-            self._failed(producer, error)
-        except asyncio.CancelledError:
-            # Rare, for it waits only while metadata is missing; the next call sends it.
-            lane.turn_back(pieces)
-            raise
-        else:
-            ack.add_done_callback(partial(self._answered, producer, lane, pieces))
+            self._failed(producer, type(error))
+            return
+        for node, departures in by_node.items():
+            producer.deliver(self._deliver(producer, node, departures))
 
-    def _answered(
-        self, producer: KafkaProducer, lane: Lane, pieces: Sequence[Piece], ack: asyncio.Future[Any]
-    ) -> None:
-        failure = ack.exception()
-        if failure is None:
-            lane.arrive()
-            self._last_kept_s = self._clock.monotonic_s()
-            self._backoff_s = 0.0
-            self._size.kept()
-            _settle(pieces, Outcome.KEPT)
-        elif is_refusal(failure):
-            self._refused(lane, pieces)
-            if producer.wedged:
-                self._replace(producer, type(failure).__name__)
-        else:
-            lane.arrive()
-            self._failed(producer, failure)
+    async def _deliver(self, producer: KafkaProducer, node: int, departures: Sequence[Departure]) -> None:
+        try:
+            answers = await producer.send(node, departures)
+        except KafkaError as error:
+            self._failed(producer, type(error))
+            return
+        for departure in departures:
+            answer = answers.get(departure.partition, UnknownError)
+            if answer is NoError:
+                self._kept(producer, departure)
+            elif is_refusal(answer):
+                self._refused(producer, departure)
+            else:
+                self._failed(producer, answer)
+        self._depart(producer)
 
-    def _failed(self, producer: KafkaProducer, failure: BaseException) -> None:
+    def _kept(self, producer: KafkaProducer, departure: Departure) -> None:
+        self._last_kept_s = self._clock.monotonic_s()
+        self._backoff_s = 0.0
+        self._size.kept()
+        producer.lanes.kept(departure)
+        departure.settle(Outcome.KEPT)
+
+    def _refused(self, producer: KafkaProducer, departure: Departure) -> None:
+        alone = departure.records == 1
+        producer.lanes.refused(departure, again=not alone)
+        if alone:
+            departure.settle(Outcome.REFUSED)
+        else:
+            self._size.refused(len(departure.data))
+            _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._size.bytes_max))
+
+    def _failed(self, producer: KafkaProducer, error: type[Exception]) -> None:
         if producer is self._producer:
             self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
-        self._replace(producer, type(failure).__name__)
-
-    def _refused(self, lane: Lane, pieces: Sequence[Piece]) -> None:
-        if len(pieces) == len(pieces[0].indexes) == 1:
-            lane.arrive()
-            _settle(pieces, Outcome.REFUSED)
-            return
-        self._size.refused(sum(piece.bytes() for piece in pieces))
-        lane.turn_back(pieces)
-        _log.warning("kafka_batch_refused", extra=fields(batch_bytes_max=self._size.bytes_max))
+        self._replace(producer, error.__name__)
 
     async def _started(self) -> KafkaProducer | None:
         """The producer, when there is one again; None once this is closed."""
@@ -212,22 +207,3 @@ class KafkaWriter:
         self.replacements += 1
         _log.warning("kafka_producer_replaced", extra=fields(reason=reason))
         self._background.spawn(producer.abandon(_IN_FLIGHT_GRACE_S), "kafka-producer-end")
-
-
-def _settle(pieces: Sequence[Piece], outcome: Outcome) -> None:
-    for piece in pieces:
-        piece.settle(outcome)
-
-
-async def _next(lanes: Collection[Lane]) -> None:
-    """Wait until a batch can be sent for what waits in these lanes, else for all that is on its way."""
-    moving = [lane.on_its_way for lane in lanes if lane.on_its_way is not None]
-    if moving:
-        queued = any(lane.waiting for lane in lanes)
-        await asyncio.wait(moving, return_when=asyncio.FIRST_COMPLETED if queued else asyncio.ALL_COMPLETED)
-
-
-async def _arrived(lanes: Collection[Lane], timeout_s: float) -> None:
-    """Wait for what is on its way, up to `timeout_s` seconds."""
-    if moving := [lane.on_its_way for lane in lanes if lane.on_its_way is not None]:
-        await asyncio.wait(moving, timeout=timeout_s)
