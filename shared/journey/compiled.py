@@ -13,7 +13,7 @@ from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
 from shared.journey.rules import AllOf, AnyOf, Count, Matcher, NoneOf, Rule, ValueTest, counts_in
-from shared.journey.state import State
+from shared.journey.state import NOWHERE, State
 from shared.journey.touch import Ask, Touch
 
 Holds: TypeAlias = Callable[[State, Touch], bool]
@@ -74,6 +74,16 @@ class Rules:
     def of_stage(self) -> frozenset[int]:
         """The tallies that begin anew with every place."""
         return frozenset(number for count, number in self._numbers.items() if count.in_stage)
+
+    def remembers(self, count: Count, state: State) -> Remembered | None:
+        """What a state remembers of a leaf: the times that lie in its window, the time of the first match, or
+        a number; empty: nothing yet. None: nothing is ever remembered of it."""
+        number = self._numbers.get(count)
+        return None if number is None else _tally(state, number)
+
+    def known_to_pass(self, test: ValueTest, state: State) -> bool:
+        """Whether what is known of the customer passes the test of a trait."""
+        return bool((state.facts ^ self._unknown) >> self._facts[test] & 1)
 
     def counters(self, type_: str | None) -> Sequence[Counter]:
         """What is to be counted at touchpoints of a type; None stands for a type that no rule names."""
@@ -215,6 +225,16 @@ def _next_time_of_day(most: int) -> Callable[[Remembered, Touch], Remembered]:
 
 def _micros(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
+
+
+def instant(micros: int) -> datetime:
+    """The instant that is remembered as a number."""
+    return _EPOCH + micros * _MICROSECOND
+
+
+def value_passes(test: ValueTest, touch: Touch) -> bool:
+    """Whether what a touchpoint carries passes a test that is not of a trait."""
+    return _holds(test)(NOWHERE, touch)
 
 
 def _is_among(name: str, words: frozenset[str]) -> Holds:

@@ -54,6 +54,11 @@ class Journey:
         self._signal_expiries = [one.off_after for one in definition.signals]
 
     @property
+    def plans(self) -> Plans:
+        """The definition compiled, for whoever explains what the fold did."""
+        return self._plans
+
+    @property
     def types(self) -> frozenset[str] | None:
         """The touchpoint types that can change a state; None: every type can."""
         return self._plans.types

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from shared.journey.compiled import Counter, Holds, Met, Rules, asked_in
 from shared.journey.definition import START, Definition
@@ -84,7 +84,7 @@ class Plans:
             asked_in((*triggers, *conditions), matchers), definition
         )
         self.types = None if None in self.asks else frozenset(type_ for type_ in self.asks if type_)
-        self.places = {place.key: place for place in _places(definition)}
+        self.places = {place.key: place for place in places_of(definition)}
         self._personas = [(persona.key, self.rules.met(persona.when)) for persona in definition.personas]
         self.admits = self._admits()
         self._plans: dict[str | None, dict[str | None, Plan]] = {}
@@ -139,13 +139,13 @@ class Plans:
 
     def _moves(self, place: str | None, type_: str | None) -> Iterator[Move]:
         """All moves out of a place: to exits and back, into a lap, then forward, the furthest first."""
-        for kind, to, on, rule, new_lap in _ways_out(self._definition, place):
-            holds = self.rules.holds(on, type_)
+        for way in ways_out(self._definition, place):
+            holds = self.rules.holds(way.on, type_) if way.begins_at(place) else None
             if holds is not None:
                 blocked_by = tuple(
-                    number for number, one in enumerate(self._definition.overlays) if to in one.blocks
+                    number for number, one in enumerate(self._definition.overlays) if way.to in one.blocks
                 )
-                yield Move(holds, kind, to, rule, blocked_by, new_lap)
+                yield Move(holds, way.kind, way.to, way.rule, blocked_by, way.new_lap)
 
     def _resets(self, place: str | None, type_: str | None) -> Iterator[Numbered]:
         clocks = self.places[place].clocks if place is not None else ()
@@ -188,43 +188,53 @@ def _numbered(found: Iterator[tuple[int, Holds | None]]) -> tuple[Numbered, ...]
     return tuple((number, holds) for number, holds in found if holds is not None)
 
 
-Way: TypeAlias = tuple[Kind, str, Rule, str, bool]
+class WayOut(NamedTuple):
+    """A rule by which a touchpoint moves a customer out of a place, if it is one of the `sources`."""
+
+    kind: Kind
+    to: str
+    on: Rule
+    rule: str
+    sources: frozenset[str] = frozenset()
+    new_lap: bool = False
+
+    def begins_at(self, place: str | None) -> bool:
+        """Whether it starts from this place."""
+        return _is_source(place or START, self.sources)
 
 
-def _ways_out(definition: Definition, place: str | None) -> Iterator[Way]:
+def ways_out(definition: Definition, place: str | None) -> Iterator[WayOut]:
+    """The ways out of a place in the order in which they win: to exits and back, into a lap, then forward,
+    the furthest first. Those that start from other places only are among them."""
     stages = [stage.key for stage in definition.stages]
     if place is not None and place not in stages:
         (exit_,) = (one for one in definition.exits if one.key == place)
         for number, back in enumerate(exit_.returns):
-            yield (
-                "return",
-                back.to,
-                back.on,
-                f"{exit_.key}.return{_index(number, exit_.returns)}",
-                back.new_lap,
-            )
+            rule = f"{exit_.key}.return{_index(number, exit_.returns)}"
+            yield WayOut("return", back.to, back.on, rule, new_lap=back.new_lap)
         return
     here = -1 if place is None else stages.index(place)
     if place is not None:
         for exit_ in definition.exits:
             for number, way in enumerate(exit_.ways):
-                if way.on is not None and _is_source(place, way.sources):
-                    yield "exit", exit_.key, way.on, f"{exit_.key}.enter{_index(number, exit_.ways)}", False
+                if way.on is not None:
+                    rule = f"{exit_.key}.enter{_index(number, exit_.ways)}"
+                    yield WayOut("exit", exit_.key, way.on, rule, way.sources)
         for number, jump in enumerate(definition.regresses):
-            if _is_source(place, jump.sources) and stages.index(jump.to) < here:
-                yield "regress", jump.to, jump.on, f"regress[{number}]", False
+            if stages.index(jump.to) < here:
+                yield WayOut("regress", jump.to, jump.on, f"regress[{number}]", jump.sources)
         for number, jump in enumerate(definition.laps):
-            if _is_source(place, jump.sources):
-                yield "lap", jump.to, jump.on, f"laps[{number}]", True
+            yield WayOut("lap", jump.to, jump.on, f"laps[{number}]", jump.sources, new_lap=True)
     for stage in reversed(definition.stages[here + 1 :]):
-        if stage.enter is not None and _is_source(place or START, stage.sources):
-            yield "enter", stage.key, stage.enter, f"{stage.key}.enter", False
+        if stage.enter is not None:
+            yield WayOut("enter", stage.key, stage.enter, f"{stage.key}.enter", stage.sources)
     if place is None:
         for started in definition.started_by:
-            yield "enter", stages[0], started.on, started.rule, False
+            yield WayOut("enter", stages[0], started.on, started.rule)
 
 
-def _places(definition: Definition) -> Iterator[Place]:
+def places_of(definition: Definition) -> Iterator[Place]:
+    """The stages in order, then the exits."""
     for number, stage in enumerate(definition.stages):
         first = stage.substages[0] if stage.substages and stage.substages[0].enter is None else None
         yield Place(

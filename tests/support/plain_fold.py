@@ -247,13 +247,16 @@ class PlainFold:
     def count_met(self, count: Count, at: datetime) -> bool:
         if count.is_condition:
             return all(passes(test, self.known.get(f"trait.{test.name}")) for test in count.matcher.traits)
-        seen = self.seen[self.seen_before_entry :] if count.in_stage else self.seen
-        found = [touch.at for touch, known in seen if matches(count.matcher, touch, known)]
+        found = self.counted(count, at)
         if count.ago is not None:
             return bool(found) and found[0] <= at - count.ago
-        if count.within is not None:
-            found = [one for one in found if one >= at - count.within]
         return len({one.date() for one in found} if count.distinct_days else found) >= count.at_least
+
+    def counted(self, count: Count, at: datetime) -> list[datetime]:
+        """The times of all touchpoints that a leaf counts by then."""
+        seen = self.seen[self.seen_before_entry :] if count.in_stage else self.seen
+        found = [touch.at for touch, known in seen if matches(count.matcher, touch, known)]
+        return [one for one in found if count.within is None or one >= at - count.within]
 
 
 def matches(matcher: Matcher, touch: Touch, known: Mapping[str, Any]) -> bool:

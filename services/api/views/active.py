@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from services.api.views.answers import Article, JourneyDefinition, JourneyItem, Labels, Place
+from services.api.views.answers import Article, JourneyDefinition, JourneyItem, Place
 from shared import strict_yaml
-from shared.journey.definition import Definition
+from shared.journey.definition import Definition, Labels
 from shared.journey.fold import Journey
 
 

@@ -9,10 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from shared.journey.definition import OverlayKind
+from shared.journey.definition import Labels
+from shared.journey.standing import OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind
-
-Labels = Mapping[str, str]
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -21,44 +20,6 @@ class Identity(msgspec.Struct, frozen=True):
     kind: str
     value: str
     linked_at: datetime
-
-
-class Upcoming(msgspec.Struct, frozen=True):
-    """What will happen, and when, if no touchpoint comes first; `rule` names the clock of the definition."""
-
-    at: datetime
-    change: Kind
-    to: str
-    to_paused: bool
-    rule: str
-
-
-class OpenOverlay(msgspec.Struct, frozen=True):
-    """An interruption or a detour that is open, and since when; the stages that it blocks can't be
-    entered."""
-
-    key: str
-    kind: OverlayKind
-    labels: Labels
-    since: datetime
-    blocks: Sequence[str]
-
-
-class SignalOn(msgspec.Struct, frozen=True):
-    """A signal that is on, and since when."""
-
-    key: str
-    labels: Labels
-    since: datetime
-
-
-class TallyItem(msgspec.Struct, frozen=True):
-    """A number of touchpoints in this lap, and whether what ends the counting has happened."""
-
-    key: str
-    labels: Labels
-    count: int
-    final: bool
 
 
 class CustomerJourney(msgspec.Struct, frozen=True):

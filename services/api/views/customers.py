@@ -8,10 +8,11 @@ from uuid import UUID
 
 import asyncpg
 
-from services.api.views import standing
 from services.api.views.active import ActiveJourney
-from services.api.views.answers import Customer, CustomerJourney, Identity, Upcoming
+from services.api.views.answers import Customer, CustomerJourney, Identity
 from services.api.views.refs import CustomerRef
+from shared.journey import standing
+from shared.journey.standing import Upcoming
 from shared.journey.state import State, decode_state
 from shared.store.engine import Connection, Pool, connection_of
 
@@ -100,6 +101,4 @@ def _journeys(
 
 def _upcoming(active: ActiveJourney, state: State) -> Upcoming | None:
     change = active.journey.upcoming(state)
-    if change is None:
-        return None
-    return Upcoming(change.at, change.kind, change.to_place, change.to_paused, change.rule)
+    return None if change is None else standing.upcoming(change)

@@ -1,0 +1,202 @@
+"""What a proof says of rules, clocks and times, held against the fold and against the plain fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.journey import clocks
+from shared.journey.catalog import all_definitions
+from shared.journey.definition import Definition
+from shared.journey.fold import Journey, fold
+from shared.journey.language import parse
+from shared.journey.misses import Seen
+from shared.journey.nearness import Nearness
+from shared.journey.plan import ways_out
+from shared.journey.proof import Prover
+from shared.journey.reasons import (
+    Blocked,
+    Elsewhere,
+    Forbidden,
+    NearRule,
+    NotForThem,
+    OtherValue,
+    Reason,
+    TooFew,
+    TooSoon,
+)
+from shared.journey.rules import Count, counts_in
+from shared.journey.state import NOWHERE
+from shared.journey.touch import Touch
+from tests.support.journeys import EPOCH, WHOLE
+from tests.support.plain_fold import PlainFold, matches
+from tests.support.random_journeys import definitions, rich_touches
+
+INSTANTS = st.integers(0, 70 * 4).map(lambda quarters: EPOCH + timedelta(hours=quarters * 6))
+KNOWN = [definition for definition, _ in all_definitions(None)] + [parse(WHOLE, "whole.yaml")]
+TYPES = {one.key: tuple(sorted(type_ for type_ in Journey(one).asks if type_)) for one in KNOWN}
+INSTANT = timedelta(microseconds=1)
+
+
+@settings(max_examples=60)
+@given(definition=definitions, timeline=rich_touches(), now=INSTANTS)
+def test_what_comes_next_is_what_time_then_does(
+    definition: Definition, timeline: list[Touch], now: datetime
+) -> None:
+    """The clocks are the fold's, `next` is when and what a sweeper will do, and so is all that follows it."""
+    tells_the_times(definition, timeline, now)
+
+
+@settings(max_examples=60)
+@given(definition=definitions, timeline=rich_touches(20), now=INSTANTS)
+def test_what_counts_is_what_the_timeline_holds(
+    definition: Definition, timeline: list[Touch], now: datetime
+) -> None:
+    """The number and the oldest that a rule counts are those of looking at all touchpoints."""
+    counts_right(definition, timeline, now)
+
+
+@settings(max_examples=100)
+@given(definition=definitions, timeline=rich_touches(20).filter(bool))
+def test_a_touchpoint_moves_a_customer_only_by_a_rule_that_nothing_stood_in_the_way_of(
+    definition: Definition, timeline: list[Touch]
+) -> None:
+    """What a proof says to be in the way of a rule keeps it from winning at the next touchpoint, and a rule
+    of one part that lacks one touchpoint holds at it."""
+    says_what_keeps_a_rule(definition, timeline)
+
+
+@pytest.mark.parametrize("definition", KNOWN, ids=lambda one: one.key)
+@settings(max_examples=15)
+@given(data=st.data(), now=INSTANTS)
+def test_every_built_in_definition_keeps_the_laws(
+    definition: Definition, data: st.DataObject, now: datetime
+) -> None:
+    """All of the above, told in the types of touchpoints that the definition is about."""
+    timeline = data.draw(rich_touches(types=TYPES[definition.key]).filter(bool))
+
+    tells_the_times(definition, timeline, now)
+    counts_right(definition, timeline, now)
+    says_what_keeps_a_rule(definition, timeline)
+
+
+def test_a_proof_of_nobody_says_how_to_begin() -> None:
+    """Before the first touchpoint there is no history and no clock, and every beginning is named."""
+    for definition in KNOWN:
+        proof = Prover(Journey(definition)).prove(NOWHERE, [], Seen(), EPOCH)
+
+        assert (proof.stage, proof.transitions, proof.clocks, proof.next, proof.then) == (
+            None,
+            [],
+            [],
+            None,
+            [],
+        )
+        starts = {f"{stage.key}.enter" for stage in definition.stages if stage.enter is not None}
+        assert {one.rule for one in proof.near} == starts | {one.rule for one in definition.started_by}
+
+
+def tells_the_times(definition: Definition, timeline: list[Touch], now: datetime) -> None:
+    journey = Journey(definition)
+    state, _ = fold(journey, timeline, now)
+    proof = Prover(journey).prove(state, [], Seen(timeline[::-1]), now)
+
+    first = proof.clocks[0] if proof.clocks else None
+    assert (first and first.at) == journey.due_at(state) == (proof.next and proof.next.at)
+    ahead = clocks.ahead(journey, state)
+    for number, coming in enumerate([*([proof.next] if proof.next else []), *proof.then]):
+        assert first is not None
+        assert number or coming.rule == first.rule
+        so_far = [one for one in ahead if one.at <= coming.at]
+        before = [one for one in ahead if one.at < coming.at]
+        assert journey.advance(state, coming.at)[1] == so_far
+        assert journey.advance(state, coming.at - INSTANT)[1] == before
+        done = ahead[number]
+        assert (done.at, done.kind, done.to_place, done.to_paused, done.rule) == (
+            (coming.at, coming.change, coming.to, coming.to_paused, coming.rule)
+        )
+    assert journey.due_at(journey.advance(state, datetime.max.replace(tzinfo=now.tzinfo))[0]) is None
+
+
+def counts_right(definition: Definition, timeline: list[Touch], now: datetime) -> None:
+    now = max([now, *(touch.at for touch in timeline)])
+    journey = Journey(definition)
+    state, _ = fold(journey, timeline, now)
+    plain = PlainFold(definition).run(timeline, now)
+    nearness = Nearness(journey, state, Seen(timeline[::-1]), now)
+
+    for way in ways_out(definition, state.place):
+        for count in counts_in(way.on):
+            if journey.plans.rules.remembers(count, state) is None:
+                continue
+            counted, times = nearness.counted(count), plain.counted(count, now)
+            if count.ago is not None:
+                assert list(counted.times) == times[:1]
+                continue
+            units = {at.date() for at in times} if count.distinct_days else times
+            assert counted.number == min(len(units), count.at_least)
+            if count.within is not None and times:
+                days = {at.date(): at for at in times}
+                kept = sorted(days.values()) if count.distinct_days else times
+                assert list(counted.times) == kept[-count.at_least :]
+
+
+def says_what_keeps_a_rule(definition: Definition, timeline: list[Touch]) -> None:
+    *before, touch = timeline
+    journey = Journey(definition)
+    state, _ = fold(journey, before, touch.at)
+    nearness = Nearness(journey, state, Seen(before[::-1]), touch.at)
+    near = {one.rule: one for one in nearness.rules()}
+    ways = {way.rule: way for way in ways_out(definition, state.place)}
+    plain = PlainFold(definition).run(before, touch.at)
+    refused = state.place is None and not plain.is_admitted(touch.at)
+    told = len(plain.told)
+    plain.meet(touch)
+
+    assert near.keys() == ways.keys()
+    names_what_it_missed(near.values(), before, state.entered_at)
+    for one in near.values():
+        assert any(isinstance(reason, NotForThem) for reason in one.reasons) == refused
+    if any(name.startswith("trait.") for name in touch.content):
+        return  # what a touchpoint teaches may take away what stood in its way
+    told_now = plain.told[told:]
+    moved_by = next((rule for _, kind, _, _, _, rule in told_now if kind in MOVES), None)
+    closed = {rule for _, kind, _, _, _, rule in told_now if kind == "close"}
+    if moved_by is not None:
+        assert not list(in_the_way(near[moved_by].reasons, closed))
+        return
+    for rule, way in ways.items():
+        count = way.on
+        if isinstance(count, Count) and not count.distinct_days and not count.is_condition:
+            lacks = [one.more for one in near[rule].reasons if isinstance(one, TooFew)]
+            if matches(count.matcher, touch, plain.known):
+                assert [plain.holds(count, touch)] == [more == 1 for more in lacks]
+
+
+MOVES = {"enter", "regress", "lap", "exit", "return"}
+
+
+def in_the_way(reasons: Iterable[Reason], closed: Set[str]) -> Iterator[Reason]:
+    """What one touchpoint can't take away, unless it closes an overlay."""
+    for reason in reasons:
+        if isinstance(reason, Blocked):
+            if f"{reason.overlay}.close" not in closed:
+                yield reason
+        elif isinstance(reason, Elsewhere | Forbidden | TooSoon) or (
+            isinstance(reason, TooFew) and reason.more > 1
+        ):
+            yield reason
+
+
+def names_what_it_missed(near: Iterable[NearRule], before: list[Touch], entered_at: datetime | None) -> None:
+    for one in near:
+        for reason in one.reasons:
+            if isinstance(reason, OtherValue) and reason.touchpoint is not None:
+                (touch,) = [touch for touch in before if touch.id == reason.touchpoint.id]
+                assert entered_at is None or touch.at > entered_at
+                if reason.source in ("channel", "owner"):
+                    assert getattr(touch, reason.source) == reason.value not in reason.operands
