@@ -28,7 +28,7 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
     with Installation(tmp_path) as rejse:
         rejse.start("run")
         rejse.read_keys()
-        post, customer, timeline, counts, ops = rest
+        post, customer, why, timeline, counts, ops = rest
         assert json.loads(block(rejse, setup, post)) == shown
         eventually(
             lambda: json.loads(block(rejse, setup, timeline))["items"],
@@ -39,6 +39,7 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
         found = eventually(
             lambda: json.loads(block(rejse, setup, customer)), until=lambda answer: answer["journeys"]
         )
+        proof = json.loads(block(rejse, setup, why))
         now, then, flows = (
             json.loads(answer) for answer in block(rejse, setup, separated(counts)).split("\n") if answer
         )
@@ -46,6 +47,7 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
 
     assert {one["kind"] for one in found["identities"]} == {"email", "anonymous_id", "phone"}
     assert found["journeys"][0]["stage"] in ("first", "dormant")
+    assert proof["runs"][0]["transitions"][0]["cause"]["touchpoint"]["type"] == "order_completed"
     assert sum(stage["count"] for stage in now["stages"]) == 1
     assert {stage["stage"]: stage["count"] for stage in then["stages"]} == {
         "first": 1,

@@ -21,6 +21,7 @@ from tests.support.journeys import EPOCH, all_journeys
 PATHS = (
     "/v1/customers/user_id:ann",
     "/v1/customers/user_id:ann/timeline",
+    "/v1/customers/user_id:ann/journeys/everything",
     "/v1/journeys",
     "/v1/journeys/everything/counts",
     "/v1/touchpoint-types",
@@ -150,6 +151,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
     assert set(document["paths"]) == {
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
+        "/v1/customers/{ref}/journeys/{key}",
         "/v1/journeys",
         "/v1/journeys/{key}",
         "/v1/journeys/{key}/counts",

@@ -5,20 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
 from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
-from services.api.routes.parameters import Parameters, Time
-from services.api.views.active import ActiveJourney
+from services.api.routes.parameters import JourneyKey, Parameters, Time, active_journey
 from services.api.views.answers import Counts, Flows, JourneyDefinition, Journeys
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
 from services.api.views.reference import Reference
 from shared.clock import Clock
-from shared.problem import Problem
 from shared.store.engine import Pool
 
 _LABELS = {"en": "Purchase lifecycle", "da": "Købslivscyklus", "sv": "Köplivscykel"}
@@ -78,29 +76,27 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         by_key = reference.journeys
         return Answer(Journeys([by_key[key].described() for key in sorted(by_key)]))
 
-    async def get_journey(
-        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
-    ) -> Response:
+    async def get_journey(key: JourneyKey) -> Response:
         """A journey's whole definition: what `rejse journeys show` prints, and the same as data."""
-        return Answer(_active(reference, key).whole)
+        return Answer(active_journey(reference, key).whole)
 
     async def get_counts(
-        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+        key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
         """How many customers are in each stage and exit, now or as of a past time. `paused` says how many
         of `count` are paused; places without customers are listed too."""
-        active = _active(reference, key)
+        active = active_journey(reference, key)
         if wanted.at is None:
             return Answer(await counts_now(pool, active, clock.now()))
         return Answer(await counts_as_of(pool, active, _past(wanted.at, clock)))
 
     async def get_flows(
-        key: Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])],
+        key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
         """How often customers have gone from one stage or exit to another, up to now or to a past time."""
-        active = _active(reference, key)
+        active = active_journey(reference, key)
         at = clock.now() if wanted.at is None else _past(wanted.at, clock)
         return Answer(await flows_until(pool, active, at))
 
@@ -134,13 +130,6 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         response_class=Answer,
         tags=["journeys"],
     )
-
-
-def _active(reference: Reference, key: str) -> ActiveJourney:
-    active = reference.journeys.get(key)
-    if active is None:
-        raise Problem(404, "journey_not_found", "no active journey has this key")
-    return active
 
 
 def _past(at: datetime, clock: Clock) -> datetime:

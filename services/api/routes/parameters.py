@@ -1,4 +1,4 @@
-"""Query parameters that several operations take."""
+"""Parameters that several operations take, and what they name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from services.api.routes.operation import invalid_parameters
+from services.api.views.active import ActiveJourney
+from services.api.views.reference import Reference
 from services.api.views.refs import CustomerRef, parse_ref
 from shared.problem import Problem
 
@@ -42,6 +44,8 @@ Ref = Annotated[
     ),
 ]
 
+JourneyKey = Annotated[str, Path(description="the journey's key", examples=["purchase-lifecycle"])]
+
 
 class Parameters(BaseModel):
     """The query parameters of an operation; any other is refused."""
@@ -64,3 +68,15 @@ def customer_ref(segment: str) -> CustomerRef:
 def no_customer() -> Problem:
     """The problem of a reference that no customer has."""
     return Problem(404, "customer_not_found", "no customer is known by this reference")
+
+
+def active_journey(reference: Reference, key: str) -> ActiveJourney:
+    """The active journey of a key.
+
+    Raises:
+        Problem: 404, there is none.
+    """
+    active = reference.journeys.get(key)
+    if active is None:
+        raise Problem(404, "journey_not_found", "no active journey has this key")
+    return active

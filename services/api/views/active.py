@@ -11,13 +11,18 @@ from services.api.views.answers import Article, JourneyDefinition, JourneyItem, 
 from shared import strict_yaml
 from shared.journey.definition import Definition, Labels
 from shared.journey.fold import Journey
+from shared.journey.proof import Prover
+from shared.journey.touch import Lens
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveJourney:
-    """A definition, compiled, with the labels of its places by key, and the whole of it."""
+    """A definition, compiled, with what reads touchpoints for it and what makes its proofs, the labels of its
+    places by key, and the whole of it."""
 
     journey: Journey
+    lens: Lens
+    prover: Prover
     labels_of: Mapping[str, Labels]
     whole: JourneyDefinition
 
@@ -44,4 +49,5 @@ def activate(definition: Definition) -> ActiveJourney:
     labels_of |= {exit_.key: exit_.labels for exit_ in definition.exits}
     data = msgspec.Raw(msgspec.json.encode(strict_yaml.load(definition.source, [])))
     whole = JourneyDefinition(definition.key, definition.version, definition.hash, definition.source, data)
-    return ActiveJourney(Journey(definition), labels_of, whole)
+    journey = Journey(definition)
+    return ActiveJourney(journey, Lens([journey.asks]), Prover(journey), labels_of, whole)

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from shared.journey.definition import Labels
+from shared.journey.proof import ProofRun
 from shared.journey.standing import OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind
 
@@ -55,6 +56,27 @@ class Customer(msgspec.Struct, frozen=True):
     as_of: datetime
     identities: Sequence[Identity]
     journeys: Sequence[CustomerJourney]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A stage or an exit of a journey."""
+
+    key: str
+    labels: Labels
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """Why a customer is where they are in a journey, as the store knew it at one instant: the labels of all
+    places, and a proof of each run. There is none while the journey's version is still being staged."""
+
+    customer: UUID
+    as_of: datetime
+    journey: str
+    version: int
+    labels: Labels
+    stages: Sequence[Place]
+    exits: Sequence[Place]
+    runs: Sequence[ProofRun]
 
 
 class TouchpointItem(msgspec.Struct, frozen=True, tag_field="kind", tag="touchpoint"):
@@ -105,13 +127,6 @@ class Timeline(msgspec.Struct, frozen=True):
     customer: UUID
     items: Sequence[TouchpointItem | StageChangeItem]
     next_cursor: str | None
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A stage or an exit of a journey."""
-
-    key: str
-    labels: Labels
 
 
 class Article(msgspec.Struct, frozen=True):

@@ -18,8 +18,9 @@ from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
 
-_ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
-_ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
+ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
+ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
+"""Queries of the id of a customer, as $1 names one."""
 _CUSTOMER = """
 SELECT c.id, c.created_at, i.identities, i.linked_at,
     s.journey_key, s.version, s.stage, s.paused, s.entered_at, s.furthest_stage, s.due_at, s.state
@@ -32,8 +33,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN journey_states AS s ON s.customer_id = c.id
 ORDER BY s.journey_key
 """
-_BY_IDENTITY = _CUSTOMER.format(id=_ID_BY_IDENTITY)
-_BY_ID = _CUSTOMER.format(id=_ID_BY_ID)
+_BY_IDENTITY = _CUSTOMER.format(id=ID_BY_IDENTITY)
+_BY_ID = _CUSTOMER.format(id=ID_BY_ID)
 
 
 async def find_customer(
@@ -57,7 +58,7 @@ async def find_customer(
 
 async def find_id(connection: Connection, ref: CustomerRef) -> UUID | None:
     """The id of the customer that `ref` names; None: there is none."""
-    query = _ID_BY_ID if isinstance(ref, UUID) else _ID_BY_IDENTITY
+    query = ID_BY_ID if isinstance(ref, UUID) else ID_BY_IDENTITY
     found: UUID | None = await connection.fetchval(query, ref, timeout=QUERY_TIMEOUT_S)
     return found
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import asyncpg
 
 from services.api.views.active import ActiveJourney, activate
 from shared.clock import Clock
 from shared.errors import ConfigError, RejseError, Transient
-from shared.journey.language import parse
+from shared.journey.definition import Definition
+from shared.journey.language import linked, parse
 from shared.keys import Keyring
 from shared.logs import fields
 from shared.metrics import Metrics
@@ -77,10 +80,9 @@ class Reference:
 
     async def _read_journeys(self, connection: Connection) -> Mapping[str, ActiveJourney]:
         rows = await connection.fetch(_ACTIVE)
-        unknown = [row["hash"] for row in rows if row["hash"] not in self._by_hash]
-        if unknown:
-            for row in await connection.fetch(_SOURCES, unknown):
-                self._by_hash[row["hash"]] = _read(row["source"])
+        hashes = [row["hash"] for row in rows]
+        if not self._by_hash.keys() >= set(hashes):
+            self._by_hash |= _read_all(await connection.fetch(_SOURCES, hashes))
         found = {row["key"]: self._by_hash[row["hash"]] for row in rows}
         return {key: journey for key, journey in found.items() if journey is not None}
 
@@ -93,10 +95,25 @@ class Reference:
         self._refreshes.labels("failed").inc()
 
 
-def _read(source: str) -> ActiveJourney | None:
-    """A stored definition, or None if it says what this version of Rejse can't read."""
+def _read_all(rows: Iterable[asyncpg.Record]) -> Mapping[str, ActiveJourney | None]:
+    """Stored definitions by hash; None for one that says what this version of Rejse can't read."""
+    texts = {row["hash"]: _read(row["source"]) for row in rows}
+    plain = [one for one in texts.values() if one is not None]
+    # What others say of how they start a journey is part of it, and of its hash.
+    started = {one.key: one for one in linked(plain)}
+    found: dict[str, ActiveJourney | None] = {}
+    for hash_, definition in texts.items():
+        if definition is not None and definition.hash != hash_:
+            definition = started[definition.key]
+            if definition.hash != hash_:
+                log.warning("definition_started_by_unknown", extra=fields(journey=definition.key))
+        found[hash_] = None if definition is None else activate(definition)
+    return found
+
+
+def _read(source: str) -> Definition | None:
     try:
-        return activate(parse(source, "journey_definitions"))
+        return parse(source, "journey_definitions")
     except ConfigError as error:
         log.error("definition_unreadable", extra=fields(error=str(error)))
         return None
