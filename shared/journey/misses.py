@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,8 @@ from shared.journey.touch import Touch, Value
 TEXT_CHARACTERS_MAX = 200
 MEMBERS_MAX = 20
 """How much of a value that a touchpoint carries is told: of a text, and of a list."""
+TRIED_MAX = 20
+"""How many of the newest touchpoints of a matcher's types are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,12 @@ class Nearest:
 
 
 def nearest(matcher: Matcher, touches: Sequence[Touch]) -> Nearest | None:
-    """The nearest of some touchpoints of the matcher's types, the first of equals. Traits are another
+    """The nearest of the first touchpoints of the matcher's types, the first of equals. Traits are another
     matter."""
     parts = bool(matcher.types) + bool(matcher.channels) + bool(matcher.owners) + len(matcher.tests)
     found: Nearest | None = None
-    for touch in touches:
-        if matcher.types and touch.type not in matcher.types:
-            continue
+    of_types = (one for one in touches if not matcher.types or one.type in matcher.types)
+    for touch in islice(of_types, TRIED_MAX):
         missed = list(_missed(matcher, touch))
         if not missed:
             return Nearest(touch, 1.0, ())

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 from shared.journey import words
-from shared.journey.compiled import instant
 from shared.journey.definition import START, Definition
 from shared.journey.fold import Journey
+from shared.journey.memory import Counted, Memory
 from shared.journey.misses import Seen, nearest, other_trait, ref_of
 from shared.journey.plan import WayOut, ways_out
 from shared.journey.reasons import (
@@ -36,20 +36,8 @@ from shared.journey.reasons import (
     TooSoon,
     Window,
 )
-from shared.journey.rules import AllOf, AnyOf, Count, Matcher, Rule, can_hold, counts_in
+from shared.journey.rules import AllOf, AnyOf, Count, Matcher, Rule, can_hold
 from shared.journey.state import State
-
-_INSTANT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What counts of a leaf at an instant: how many touchpoints or days, at most as many as the rule asks
-    for, and the times as far as they are remembered, the oldest first."""
-
-    number: int
-    times: Sequence[datetime] = ()
-    today: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +56,7 @@ class Nearness:
         self._definition = journey.definition
         self._plans = journey.plans
         self._rules = journey.plans.rules
+        self._memory = Memory(self._rules, state, now)
         self._state = state
         self._seen = seen
         self._now = now
@@ -80,15 +69,9 @@ class Nearness:
         found = [self._near(rank, way) for rank, way in enumerate(ways)]
         return sorted(found, key=lambda one: (-one.progress, one.rank))
 
-    def counted(self, count: Count) -> Counted:
-        """What counts of a leaf now."""
-        remembered = self._rules.remembers(count, self._state) or ()
-        if count.within is None and count.ago is None:
-            number, *days = remembered or (0,)
-            return Counted(number, today=bool(days) and days[0] == self._now.toordinal())
-        begin = self._now - count.within if count.within is not None else None
-        times = [at for at in map(instant, remembered) if begin is None or at >= begin]
-        return Counted(len(times), times, bool(times) and times[-1].date() == self._now.date())
+    def windows(self) -> list[Window]:
+        """What time alone will change in what those rules have seen, the earliest first."""
+        return self._memory.windows(ways_out(self._definition, self._state.place))
 
     def _near(self, rank: int, way: WayOut) -> NearRule:
         verdict = self._holds(way.on)
@@ -183,7 +166,7 @@ class Nearness:
             lacking = self._other_traits(count.matcher)
             tests = len(count.matcher.traits)
             return _Verdict((tests - len(lacking)) / tests, not lacking, [*lacking])
-        counted = self.counted(count)
+        counted = self._memory.counted(count)
         if count.ago is not None:
             return self._long_ago(count, counted)
         if counted.number >= count.at_least:
@@ -192,7 +175,7 @@ class Nearness:
 
     def _count_holds(self, count: Count) -> _Verdict:
         if not count.is_condition:
-            return self._too_few(count, self.counted(count))
+            return self._too_few(count, self._memory.counted(count))
         met = self._count_met(count)
         if not met.met:
             return met
@@ -218,7 +201,7 @@ class Nearness:
         near = nearest(count.matcher, self._since_entry)
         if near is not None and near.missed:
             return _Verdict(max(progress, near.share / need), False, [*reasons, *near.missed])
-        if near is not None and not count.matcher.traits and not self._is_remembered(count):
+        if near is not None and not count.matcher.traits and not self._memory.has(count):
             at = words.moment(near.touch.at)
             says = f"{near.touch.type} at {at} was one, and something stood in the way"
             return _Verdict(1.0, False, [*reasons, Passed(says=says, touchpoint=ref_of(near.touch))])
@@ -240,23 +223,9 @@ class Nearness:
         return _Verdict(0.5, False, [reason])
 
     def _forbidden(self, rule: Rule) -> Reason:
-        what, until = words.rule(rule), self._met_until(rule)
+        what, until = words.rule(rule), self._memory.met_until(rule)
         rest = f"that counts until {words.moment(until)}" if until else "time alone doesn't end that"
         return Forbidden(says=f"there must not have been: {what}; {rest}", what=what, until=until)
-
-    def _met_until(self, rule: Rule) -> datetime | None:
-        """The last instant at which a rule that has been met still is, if nothing happens."""
-        met = self._rules.met(rule)
-        turns = sorted({at for count in counts_in(rule) for at in self._turns(count)})
-        return next((at - _INSTANT for at in turns if not met(self._state, at)), None)
-
-    def _turns(self, count: Count) -> Iterator[datetime]:
-        """The instants to come from which on time alone changes whether a leaf has been met."""
-        times = self.counted(count).times
-        if count.within is not None:
-            yield from (at + count.within + _INSTANT for at in times)
-        elif count.ago is not None:
-            yield from (at + count.ago for at in times if at + count.ago > self._now)
 
     def _other_traits(self, matcher: Matcher) -> list[OtherValue]:
         return [
@@ -264,28 +233,6 @@ class Nearness:
             for test in matcher.traits
             if not self._rules.known_to_pass(test, self._state)
         ]
-
-    def _is_remembered(self, count: Count) -> bool:
-        return self._rules.remembers(count, self._state) is not None
-
-    def windows(self) -> list[Window]:
-        """What time alone will change in what the rules have seen, the earliest first."""
-        ways = ways_out(self._definition, self._state.place)
-        found = {one for way in ways for count in counts_in(way.on) for one in self._windows(way, count)}
-        return sorted(found, key=lambda one: (one.at, one.rule, one.says))
-
-    def _windows(self, way: WayOut, count: Count) -> Iterator[Window]:
-        counted = self.counted(count)
-        if not counted.times:
-            return
-        what = words.touchpoints(count.matcher)
-        first = f"{what} at {words.moment(counted.times[0])}"
-        if count.within is not None:
-            says = f"the {first} falls out of the {words.duration(count.within)} of {way.rule}"
-            yield Window(kind="ends", at=counted.times[0] + count.within, rule=way.rule, says=says)
-        elif count.ago is not None and counted.times[0] + count.ago > self._now:
-            says = f"the {first} lies {words.duration(count.ago)} back"
-            yield Window(kind="ripens", at=counted.times[0] + count.ago, rule=way.rule, says=says)
 
 
 def _together(verdicts: Sequence[tuple[Rule, _Verdict]]) -> _Verdict:

@@ -14,6 +14,7 @@ from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
 from shared.journey.language import parse
+from shared.journey.memory import Memory
 from shared.journey.misses import Seen
 from shared.journey.nearness import Nearness
 from shared.journey.plan import ways_out
@@ -24,6 +25,7 @@ from shared.journey.reasons import (
     Forbidden,
     NearRule,
     NotForThem,
+    NoWay,
     OtherValue,
     Reason,
     TooFew,
@@ -127,13 +129,13 @@ def counts_right(definition: Definition, timeline: list[Touch], now: datetime) -
     journey = Journey(definition)
     state, _ = fold(journey, timeline, now)
     plain = PlainFold(definition).run(timeline, now)
-    nearness = Nearness(journey, state, Seen(timeline[::-1]), now)
+    memory = Memory(journey.plans.rules, state, now)
 
     for way in ways_out(definition, state.place):
         for count in counts_in(way.on):
-            if journey.plans.rules.remembers(count, state) is None:
+            if not memory.has(count):
                 continue
-            counted, times = nearness.counted(count), plain.counted(count, now)
+            counted, times = memory.counted(count), plain.counted(count, now)
             if count.ago is not None:
                 assert list(counted.times) == times[:1]
                 continue
@@ -185,6 +187,9 @@ def in_the_way(reasons: Iterable[Reason], closed: Set[str]) -> Iterator[Reason]:
     for reason in reasons:
         if isinstance(reason, Blocked):
             if f"{reason.overlay}.close" not in closed:
+                yield reason
+        elif isinstance(reason, NoWay):
+            if all(list(in_the_way(way.reasons, closed)) for way in reason.ways):
                 yield reason
         elif isinstance(reason, Elsewhere | Forbidden | TooSoon) or (
             isinstance(reason, TooFew) and reason.more > 1
