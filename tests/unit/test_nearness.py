@@ -61,6 +61,14 @@ def near(rule: str, *happenings: Happening, until: float, more: str = "", to: st
         pytest.param(
             "{type: view, at_least: 3, within: 14d}",
             VIEWS,
+            15,
+            2 / 3,
+            [{"have": 2, "more": 1, "counted_until": "2026-01-16T00:00:00Z"}],
+            id="a window takes in its own length",
+        ),
+        pytest.param(
+            "{type: view, at_least: 3, within: 14d}",
+            VIEWS,
             15.5,
             1 / 3,
             [{"have": 1, "more": 2, "counted_until": "2026-01-17T00:00:00Z"}],
