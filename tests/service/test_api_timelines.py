@@ -86,6 +86,7 @@ async def test_touchpoints_and_stage_changes_stand_together_newest_first(
         "sentiment": 0.5,
         "identities": ["user_id:ann"],
         "received_at": "2026-01-01T00:00:00Z",
+        "sent_at": None,
         "properties": {"total": 249.50, "deep": [{"æ": None}]},
         "traits": {},
         "context": {},

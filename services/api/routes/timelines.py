@@ -50,6 +50,7 @@ _EXAMPLE = {
             "sentiment": 0.4,
             "identities": ["email:ann@example.com"],
             "received_at": "2026-01-12T09:30:00Z",
+            "sent_at": "2026-01-12T09:29:59Z",
             "properties": {"total": 249.5},
             "traits": {},
             "context": {},

@@ -92,6 +92,7 @@ class TouchpointItem(msgspec.Struct, frozen=True, tag_field="kind", tag="touchpo
     sentiment: float | None
     identities: Sequence[str]
     received_at: datetime
+    sent_at: datetime | None
     properties: msgspec.Raw
     traits: msgspec.Raw
     context: msgspec.Raw

@@ -130,6 +130,7 @@ def _touchpoint(id_: UUID, body: bytes) -> TouchpointItem:
         touchpoint.sentiment,
         touchpoint.identities,
         touchpoint.received_at,
+        touchpoint.sent_at,
         touchpoint.properties,
         touchpoint.traits,
         touchpoint.context,
