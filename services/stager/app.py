@@ -9,10 +9,9 @@ import socket
 import zlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from uuid import UUID
-
-from starlette.applications import Starlette
 
 from services.stager.backfill import Backfill
 from services.stager.definitions import register
@@ -27,13 +26,12 @@ from shared.errors import Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
+from shared.health import health_listener
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
-from shared.lifecycle import serve_http
 from shared.logs import fields
 from shared.metrics import Metrics
-from shared.probes import probe_routes
 from shared.store.engine import Pool, connection_of, open_pool, require_durable
 from shared.store.halts import Halts
 from shared.store.ids import new_row_id
@@ -88,11 +86,10 @@ async def serve(
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, journeys, shard, clock)
         backfill = Backfill(pool, journeys, shard, clock)
-        probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
+        readiness = partial(checks, loop, partitions, stop, clock)
+        await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
         async with asyncio.TaskGroup() as tasks:
-            ended = asyncio.Event()
-            tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
             work = (
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
@@ -100,7 +97,6 @@ async def serve(
             )
             await stop.wait()
             await _end(work, settings.drain_timeout_s / 2)
-            ended.set()
     log.info("stopped")
 
 

@@ -181,6 +181,7 @@ EVERYWHERE: tuple[Limit, ...] = (
     Limit("an answer that the client doesn't take", "shared.receiving:DeadlineProtocol.write_s", "cut off"),
     Limit("an idle connection at the end", "shared.receiving:DeadlineProtocol.linger_s", "closed"),
     Limit("requests sent before an earlier answer", "shared.receiving:PIPELINED_MAX", "closed"),
+    Limit("a loop that doesn't turn", "shared.health:LOOP_STILL_S", "`/livez` on a port of its own is 503"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
     Limit("items of a list of a journey", "shared.journey.shape:ITEMS_MAX", "the definition is refused"),
     Limit("types of a journey's rule", "shared.journey.rule_shapes:TYPES_MAX", "the definition is refused"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -234,7 +235,9 @@ async def store_of(database_url: str, journeys: Sequence[Journey]) -> AsyncItera
 
 
 @asynccontextmanager
-async def serving(database_url: str, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    database_url: str, key: str | None = None, *, health: socket.socket | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """The query API over a database, by HTTP on a port of its own; given a key, ready to take it."""
     environ = {"REJSE_DATABASE_URL": database_url, "REJSE_DRAIN_TIMEOUT_S": "5"}
     stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
@@ -244,9 +247,10 @@ async def serving(database_url: str, key: str | None = None) -> AsyncIterator[ht
         asyncio.TaskGroup() as tasks,
         httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20) as client,
     ):
-        tasks.create_task(serve(load(Settings, environ), database_url, listener, stop, SystemClock()))
+        settings = load(Settings, environ)
+        tasks.create_task(serve(settings, database_url, listener, stop, SystemClock(), health=health))
         try:
-            await eventually_async(lambda: status(client, "/livez"), until=lambda seen: seen == 200)
+            await eventually_async(lambda: status(client, "/livez"), until=lambda seen: seen is not None)
             if key is not None:
                 await eventually_async(lambda: status(client, "/v1/journeys"), until=lambda seen: seen == 200)
             yield client
