@@ -32,7 +32,7 @@ from shared.journey.definition import Definition
 from shared.journey.fold import Journey
 from shared.logs import fields
 from shared.metrics import Metrics
-from shared.store.engine import Pool, connection_of, open_pool, require_durable
+from shared.store.engine import Pool, connection_of, open_pool, require_durable, weaknesses
 from shared.store.halts import Halts
 from shared.store.ids import new_row_id
 
@@ -119,6 +119,8 @@ async def _prepare_store(
         try:
             async with connection_of(pool) as connection:
                 await require_durable(connection)
+                for weakness in await weaknesses(connection):
+                    log.warning("store_weak", extra=fields(weakness=weakness))
                 await register(connection, definitions, clock.now())
             return
         except Transient as error:
