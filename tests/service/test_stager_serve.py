@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,6 @@ from shared.journey.fold import Journey
 from shared.lifecycle import listen
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
-from tests.support.broker import Broker
 from tests.support.clock import ManualClock
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
@@ -53,14 +52,11 @@ def record(number: int, day: float = 0) -> NewRecord:
 
 
 @pytest.fixture(params=["local", "kafka"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Settings]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Settings:
     environ = {"REJSE_DATA_DIR": str(tmp_path), "REJSE_DATABASE_URL": database_url, "REJSE_STAGER_PORT": "0"}
-    with ExitStack() as parts:
-        if request.param == "kafka":
-            home = tmp_path / "broker"
-            home.mkdir()
-            environ["REJSE_KAFKA_BOOTSTRAP"] = parts.enter_context(Broker(home)).bootstrap
-        yield load(Settings, environ)
+    if request.param == "kafka":
+        environ["REJSE_KAFKA_BOOTSTRAP"] = request.getfixturevalue("services_broker").bootstrap
+    return load(Settings, environ)
 
 
 @pytest.fixture
