@@ -41,6 +41,8 @@ log = logging.getLogger("rejse.stager")
 SWEEP_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
+CUT_OFF_S = 1.0
+"""How long what is cut off may take to tell the store so."""
 CONNECTIONS_MAX = 4
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 _SESSION = {"plan_cache_mode": "force_custom_plan"}
@@ -96,11 +98,11 @@ async def serve(
                 tasks.create_task(_backfill(backfill, store, stop), name="backfill"),
             )
             await stop.wait()
-            await _end(work, settings.drain_timeout_s / 2)
+            await _end(work, pool, settings.drain_timeout_s / 2)
     log.info("stopped")
 
 
-async def _end(work: Collection[asyncio.Task[None]], timeout_s: float) -> None:
+async def _end(work: Collection[asyncio.Task[None]], pool: Pool, timeout_s: float) -> None:
     """Let what has begun end, and cut off what waits for a store or a log that does not answer: a batch that
     was not committed is read again by whoever has its partition next."""
     _, late = await asyncio.wait(work, timeout=timeout_s)
@@ -108,7 +110,11 @@ async def _end(work: Collection[asyncio.Task[None]], timeout_s: float) -> None:
         log.warning("cut_off", extra=fields(task=task.get_name()))
         task.cancel()
     if late:
-        await asyncio.wait(late)
+        _, stuck = await asyncio.wait(late, timeout=CUT_OFF_S)
+        if stuck:
+            # A transaction that is cut off is rolled back first, and for that the store has to answer.
+            pool.terminate()
+            await asyncio.wait(stuck)
 
 
 async def _prepare_store(

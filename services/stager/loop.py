@@ -173,8 +173,10 @@ class Loop:
         for task in self._under_way:
             task.cancel()
         if self._under_way:
-            ended, _ = await asyncio.wait(self._under_way, timeout=ABANDON_S)
+            ended, late = await asyncio.wait(self._under_way, timeout=ABANDON_S)
             self._note_landed(task for task in ended if not task.cancelled())
+            for task in late:
+                task.add_done_callback(_heard)
 
     def _note_landed(self, landed: Iterable[asyncio.Task[None]]) -> BaseException | None:
         """Forget batches that have ended, and tell the worst error of theirs: one that can't be recovered
@@ -296,3 +298,9 @@ class Loop:
         if not behind:
             self.last_progress_s = self._clock.monotonic_s()
         await self._reader.hint({partition: claimed.next_offset for partition, claimed in held.items()})
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Take note of how a batch ended that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
