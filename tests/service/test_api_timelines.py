@@ -138,7 +138,7 @@ async def test_superseded_changes_and_other_versions_are_no_part_of_it(
     id_ = await store.add_customer("user_id:ann", touchpoints=[touchpoint("b", hours=5)])
     await store.connection.execute(
         "INSERT INTO stage_transitions SELECT customer_id, journey_key, 0, seq, revision, at, kind, "
-        "from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at "
+        "from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, superseded_at, run "
         "FROM stage_transitions"
     )
     await store.add_touchpoints(id_, [touchpoint("a", hours=1)])
