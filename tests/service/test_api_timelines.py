@@ -102,6 +102,7 @@ async def test_touchpoints_and_stage_changes_stand_together_newest_first(
         "from_paused": False,
         "to_paused": True,
         "cause": {"touchpoint": None, "rule": "buying.pause"},
+        "about": {"kind": "customer"},
     }
     assert items[3]["from"] is None
     assert items[3]["cause"] == {"touchpoint": items[-1]["id"], "rule": "first.enter"}
@@ -231,7 +232,7 @@ async def test_paging_gives_exactly_the_whole_list_once(
     found: list[tuple[Any, Any]] = []
     after = END
     while len(found) < 1_000:  # a position that doesn't move on must end too
-        page = await find_timeline(pool, id_, Filter(), after, limit)
+        page = await find_timeline(pool, {}, id_, Filter(), after, limit)
         assert page is not None
         found += [(item.at, _what(item)) for item in page.items]
         if page.next_cursor is None:
