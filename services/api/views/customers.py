@@ -18,7 +18,7 @@ from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
 RUNS_MAX = 100
-"""Of a journey, in one answer."""
+"""Of a journey, in one answer: those that entered a stage last."""
 
 ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
 ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
