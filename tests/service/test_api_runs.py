@@ -90,6 +90,7 @@ async def test_an_owner_of_two_cars_has_two_runs_of_the_service_journey(database
         counts = await answered(client, f"/v1/journeys/{SERVICE}/counts")
         listed = (await answered(client, "/v1/journeys"))["journeys"]
         whole = await answered(client, "/v1/customers/user_id:ann/timeline", kind="stage_change")
+        proof = await answered(client, f"/v1/customers/user_id:ann/journeys/{SERVICE}")
         pages: list[dict[str, Any]] = []
         cursor: dict[str, str] = {}
         while True:
@@ -118,6 +119,12 @@ async def test_an_owner_of_two_cars_has_two_runs_of_the_service_journey(database
     }
     assert {one["key"]: one["subject"] for one in listed} == {CAR: "customer", SERVICE: "vehicle_id"}
     assert pages == whole["items"]
+    proved = {one["about"]["value"]: one for one in proof["runs"]}
+    assert {car: one["stage"] for car, one in proved.items()} == {
+        car: one["stage"] for car, one in runs.items()
+    }
+    assert [one["to"] for one in proved["AB 12 345"]["transitions"]] == ["due", "booked"]
+    assert [one["touchpoints_seen"] for one in proved.values()] == [3, 2, 3, 2]
     paused = [one["about"] for one in pages if one["journey"] == SERVICE and one["change"] == "pause"]
     assert [one["value"] for one in paused] == ["EF 1", "2"]
 
@@ -143,6 +150,7 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
             await answered(client, f"/v1/customers/{ref.replace('+', '%2B')}") for ref in people.values()
         ]
         counts = await answered(client, f"/v1/journeys/{B2B}/counts")
+        proof = await answered(client, f"/v1/customers/{people['buyer']}/journeys/{B2B}")
         unknown = await client.get("/v1/accounts/beta")
         wrong = await client.get("/v1/accounts/%20")
 
@@ -152,6 +160,14 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
     assert [one["key"] for one in run["signals"]] == ["several_stakeholders"]
     assert [one["count"] for one in run["tallies"]] == [2]
     assert run["about"] == {"kind": "account", "name": "account_id", "value": "acme"}
+    (proved,) = proof["runs"]
+    assert (proved["about"], proved["stage"]) == (run["about"], run["stage"])
+    moves = [one for one in proved["transitions"] if one["change"] == "enter"]
+    assert [one["cause"]["touchpoint"]["type"] for one in moves] == [
+        "whitepaper_downloaded",
+        "meeting_held",
+        "order_completed",
+    ]
     assert len({one["id"] for one in customers}) == 3
     assert [one["journeys"] for one in customers] == [[run]] * 3
     assert sum(one["count"] for one in counts["stages"]) == 1
