@@ -211,10 +211,11 @@ def journeys_list() -> None:
     from services.supervisor.commands import known_definitions
 
     key = Column("key", no_wrap=True)
-    table = Table(key, "version", "active", "label", "stages and exits")
+    table = Table(key, "version", "active", "about", "label", "stages and exits")
     for definition, active in known_definitions(os.environ):
-        names = (definition.key, str(definition.version), "yes" if active else "no", definition.labels["en"])
-        table.add_row(*names, ", ".join(definition.places))
+        about = definition.subject.property_name or definition.subject.kind
+        names = (definition.key, str(definition.version), "yes" if active else "no", about)
+        table.add_row(*names, definition.labels["en"], ", ".join(definition.places))
     Console().print(table)
 
 

@@ -1,6 +1,6 @@
 """From touchpoints and held states to changes: plain functions, so that every order can be tried on them.
 
-A customer whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
+A run whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
 from the whole timeline, as far in time as the held state had come; what the old history and the new one
 have in common stands, the rest of the old is superseded. Both give the state that `fold` gives.
 """
@@ -32,7 +32,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be written of one customer's journey."""
+    """What is to be written of one run of a journey: a customer's, an account's (then `customer_id` is the
+    account's), or that of a customer's thing that has the name `run`."""
 
     customer_id: UUID
     journey: Journey
@@ -40,6 +41,7 @@ class Change:
     after: Held
     added: Sequence[Transition]
     superseded: Sequence[Transition] = ()
+    run: str = ""
 
 
 Span = Literal["hour", "day", "month"]
@@ -53,7 +55,7 @@ _LARGER_SPANS: Mapping[Span, Callable[[datetime], datetime]] = {
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Customers who went from one place to another within a span of event time that begins at `since`."""
+    """Runs that went from one place to another within a span of event time that begins at `since`."""
 
     journey_key: str
     version: int
@@ -65,7 +67,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Customers who are in a place now."""
+    """Runs that are in a place now."""
 
     journey_key: str
     version: int
@@ -77,16 +79,18 @@ def is_late(held: Held, touches: Sequence[Touch]) -> bool:
     return bool(touches) and (touches[0].at, touches[0].id) <= held.state.position
 
 
-def carry_on(customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch]) -> Change:
+def carry_on(
+    customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch], run: str = ""
+) -> Change:
     """Fold new touches, in order and behind the position, onto the held state."""
     state, added = journey.carry(held.state, touches)
-    return Change(customer_id, journey, held, Held(state, held.revision), added)
+    return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
 
 
-def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime) -> Change:
+def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime, run: str = "") -> Change:
     """Let time run to `now` for the held state."""
     state, added = journey.advance(held.state, now)
-    return Change(customer_id, journey, held, Held(state, held.revision), added)
+    return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
 
 
 def refold(
@@ -95,8 +99,9 @@ def refold(
     held: Held,
     history: Sequence[Transition],
     timeline: Iterable[Touch],
+    run: str = "",
 ) -> Change:
-    """Fold the whole timeline anew, as far in time as the held state had come.
+    """Fold the run's whole timeline anew, as far in time as the held state had come.
 
     `history` is the standing history of the held state, in order.
     """
@@ -104,7 +109,7 @@ def refold(
     standing = _common_prefix(history, new_history)
     superseded = history[standing:]
     after = Held(state, held.revision + 1 if superseded else held.revision)
-    return Change(customer_id, journey, held, after, new_history[standing:], superseded)
+    return Change(customer_id, journey, held, after, new_history[standing:], superseded, run)
 
 
 def flows(changes: Iterable[Change]) -> Counter[Flow]:
@@ -118,7 +123,7 @@ def flows(changes: Iterable[Change]) -> Counter[Flow]:
         for transitions, delta in ((change.added, 1), (change.superseded, -1)):
             for transition in transitions:
                 flow = _flow(change.journey, transition)
-                # What stands beside the stage has changed, and no count of customers has.
+                # What stands beside the stage has changed, and no count of runs has.
                 if flow.origin != flow.target:
                     deltas[flow] += delta
     for flow, delta in list(deltas.items()):
@@ -128,7 +133,7 @@ def flows(changes: Iterable[Change]) -> Counter[Flow]:
 
 
 def presences(changes: Iterable[Change]) -> Counter[Presence]:
-    """How the changes alter the number of customers in each place."""
+    """How the changes alter the number of runs in each place."""
     deltas: Counter[Presence] = Counter()
     for change in changes:
         key, version = change.journey.definition.key, change.journey.definition.version

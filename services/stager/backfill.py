@@ -1,8 +1,8 @@
 """Staging by a new definition those customers who were there before it.
 
 Live staging goes on meanwhile: it folds a customer's whole timeline the first time that it meets one without
-a state, and this meets all others, a page of customers a transaction. A process that ends on the way leaves
-nothing behind that the next one couldn't go on from.
+a state, and this meets all others, a page of customers a transaction; and so with accounts. A process that
+ends on the way leaves nothing behind that the next one couldn't go on from.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Held
 from services.stager.changes import read_states, refold, write_changes
+from services.stager.runs import is_of_accounts
 from shared.clock import Clock
 from shared.journey.fold import Journey
-from shared.journey.state import NOWHERE
 from shared.store.engine import Connection, Pool, connection_of
 
 CUSTOMERS_MAX = 200
@@ -41,14 +40,16 @@ class Backfill:
         return [journey for journey in self.journeys if journey.definition.key in keys]
 
     async def page(self, journey: Journey, after: UUID = _BEFORE_ALL) -> UUID | None:
-        """Stage some customers in the order of their ids, and say up to which; None: that was all.
+        """Stage some customers, or accounts, in the order of their ids, and say up to which; None: that was
+        all.
 
         Raises:
             Transient: the store is away or busy; the page can be run again.
         """
         key, version = journey.definition.key, journey.definition.version
+        unstaged = sql.UNSTAGED_ACCOUNTS if is_of_accounts(journey) else sql.UNSTAGED_CUSTOMERS
         async with connection_of(self._pool) as connection, connection.transaction():
-            rows = await connection.fetch(sql.UNSTAGED_CUSTOMERS, after, key, version, CUSTOMERS_MAX)
+            rows = await connection.fetch(unstaged, after, key, version, CUSTOMERS_MAX)
             if not rows:
                 await connection.execute(sql.BACKFILLED, key, version, self._clock.now())
                 return None
@@ -57,10 +58,9 @@ class Backfill:
         return customer_ids[-1]
 
     async def _stage(self, connection: Connection, journey: Journey, customer_ids: Sequence[UUID]) -> None:
-        await connection.execute(sql.LOCK_CUSTOMERS, customer_ids)
-        staged = {customer_id for customer_id, _ in await read_states(connection, customer_ids, [journey])}
-        missing = {customer_id: Held() for customer_id in customer_ids if customer_id not in staged}
-        changes = await refold(connection, journey, missing)
-        # A state without a transition counts too: it may be half-way to one.
-        began = [change for change in changes if change.after.state != NOWHERE]
-        await write_changes(connection, began, self._shard, self._clock.now())
+        lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
+        await connection.execute(lock, customer_ids)
+        staged = {one for one, _, _ in await read_states(connection, customer_ids, [journey])}
+        # A state without a transition is written too: it may be half-way to one.
+        changes = await refold(connection, journey, {one: {} for one in customer_ids if one not in staged})
+        await write_changes(connection, changes, self._shard, self._clock.now())

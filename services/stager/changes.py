@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,8 +11,9 @@ import asyncpg
 
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
+from services.stager.runs import Run, is_of_accounts
 from shared.codec import decode
-from shared.journey.fold import Journey
+from shared.journey.fold import Journey, runs_of
 from shared.journey.state import Transition, decode_state, encode_state
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
@@ -20,25 +21,39 @@ from shared.store.engine import Connection
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
 
-StateKey = tuple[UUID, str]
-"""A customer and a journey's key."""
+StateKey = tuple[UUID, str, str]
+"""Whose run it is (a customer or an account), the journey's key, and the run's name."""
 
 
 async def read_states(
     connection: Connection, customer_ids: Sequence[UUID], journeys: Sequence[Journey]
 ) -> dict[StateKey, Held]:
-    """The held states of customers in journeys, as far as they have any."""
+    """The held states of all runs of customers, or of accounts, in journeys."""
     keys = [journey.definition.key for journey in journeys]
     versions = [journey.definition.version for journey in journeys]
-    rows = await connection.fetch(sql.STATES, customer_ids, keys, versions)
+    return _held(await connection.fetch(sql.STATES, customer_ids, keys, versions))
+
+
+async def read_runs(connection: Connection, runs: Collection[Run]) -> dict[StateKey, Held]:
+    """The held states of runs, as far as they have any."""
+    rows = [(one, journey.definition.key, journey.definition.version, run) for one, journey, run in runs]
+    return _held(await connection.fetch(sql.STATES_OF_RUNS, *_columns(rows))) if rows else {}
+
+
+def _held(rows: Iterable[asyncpg.Record]) -> dict[StateKey, Held]:
     return {
-        (row["customer_id"], row["journey_key"]): Held(decode_state(row["state"]), row["revision"])
+        (row["customer_id"], row["journey_key"], row["run"]): Held(
+            decode_state(row["state"]), row["revision"]
+        )
         for row in rows
     }
 
 
-async def refold(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
-    """Fold the whole timelines of customers anew, in one journey."""
+async def refold(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]]
+) -> list[Change]:
+    """Fold the whole timelines of customers, or of accounts, anew in one journey: those of their runs that
+    are given, or all if none is."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
@@ -47,20 +62,27 @@ async def refold(connection: Connection, journey: Journey, held: Mapping[UUID, H
     return changes
 
 
-async def _refold_page(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
+async def _refold_page(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]]
+) -> list[Change]:
     types = None if journey.types is None else sorted(journey.types)
     key, version = journey.definition.key, journey.definition.version
     lens = Lens([journey.asks])
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
-    for row in await connection.fetch(sql.TIMELINES, list(held), types, lens.types_with_content):
+    query = sql.ACCOUNT_TIMELINES if is_of_accounts(journey) else sql.TIMELINES
+    for row in await connection.fetch(query, list(held), types, lens.types_with_content):
         timelines[row["customer_id"]].append(_touch(lens, row))
-    histories: dict[UUID, list[Transition]] = defaultdict(list)
-    for customer_id, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
-        histories[customer_id].append(Transition(*transition))
-    return [
-        assign.refold(customer_id, journey, state, histories[customer_id], timelines[customer_id])
-        for customer_id, state in held.items()
-    ]
+    histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
+    for customer_id, run, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
+        histories[customer_id, run].append(Transition(*transition))
+    changes = []
+    for customer_id, states in held.items():
+        runs = runs_of(journey, timelines[customer_id])
+        for run in states or runs:
+            history, touches = histories[customer_id, run], runs.get(run, ())
+            state = states.get(run, Held())
+            changes.append(assign.refold(customer_id, journey, state, history, touches, run))
+    return changes
 
 
 def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
@@ -70,7 +92,8 @@ def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
-    """Write states, transitions, counts and flows of the changes; their customers must be locked."""
+    """Write states, transitions, counts and flows of the changes; their customers and accounts must be
+    locked."""
     if not changes:
         return
     await _write_transitions(connection, changes, now)
@@ -79,6 +102,7 @@ async def write_changes(connection: Connection, changes: Sequence[Change], shard
 
 
 async def _write_states(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    changes = sorted(changes, key=lambda change: not change.run)
     rows = [
         (
             change.customer_id,
@@ -94,12 +118,19 @@ async def _write_states(connection: Connection, changes: Sequence[Change], now: 
         )
         for change in changes
     ]
-    await connection.execute(sql.SAVE_STATES, *_columns(rows), now)
+    named = [change.run for change in changes if change.run]
+    await connection.execute(sql.SAVE_STATES, *_columns(rows), named, now)
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
     superseded = [
-        (change.customer_id, change.journey.definition.key, change.journey.definition.version, old.seq)
+        (
+            change.customer_id,
+            change.journey.definition.key,
+            change.journey.definition.version,
+            change.run,
+            old.seq,
+        )
         for change in changes
         for old in change.superseded
     ]
@@ -121,6 +152,7 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             new.touchpoint_id,
             new.rule,
             now,
+            change.run,
         )
         for change in changes
         for new in change.added

@@ -1,7 +1,7 @@
 """The batch transaction's SQL: a few statements whatever the size of the batch.
 
-Every transaction takes its locks in one order: offsets, touchpoint ids, identities, customers, states,
-counters; and within each by key. So two of them never wait for one another in a circle.
+Every transaction takes its locks in one order: offsets, touchpoint ids, identities, customers, new accounts,
+accounts, states, counters; and within each by key. So two of them never wait for one another in a circle.
 """
 
 from __future__ import annotations
@@ -50,16 +50,41 @@ LOCK_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
 LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
 
+# One that another transaction makes is waited for; no lock on one that was there before is held yet.
+NEW_ACCOUNTS = """
+INSERT INTO accounts (id, identity, created_at)
+SELECT *, $3::timestamptz FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING RETURNING id
+"""
+
+_LOCKED_ACCOUNTS = "SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+
+LOCK_ACCOUNTS = f"SELECT count(*) FROM ({_LOCKED_ACCOUNTS}) AS locked"
+
+LOCK_FREE_ACCOUNTS = f"{_LOCKED_ACCOUNTS} SKIP LOCKED"
+
+NEW_MEMBERS = """
+INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
+SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
+"""
+
+ACCOUNT_TOUCHPOINT_COLUMNS = ("account_id", "occurred_at", "id", "customer_id")
+
 TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 
 STATES = """
-SELECT customer_id, journey_key, version, revision, state FROM journey_states
+SELECT customer_id, journey_key, run, revision, state FROM journey_states
 WHERE customer_id = ANY($1::uuid[]) AND (journey_key, version) IN
     (SELECT * FROM unnest($2::text[], $3::int[]))
 """
 
-DUE_CUSTOMERS = """
-SELECT customer_id FROM journey_states
+STATES_OF_RUNS = """
+SELECT customer_id, journey_key, run, revision, state FROM journey_states
+WHERE (customer_id, journey_key, version, run) IN
+    (SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[]))
+"""
+
+DUE_RUNS = """
+SELECT customer_id, journey_key, run FROM journey_states
 WHERE due_at <= $1 AND updated_at <= $2 AND (journey_key, version) IN
     (SELECT * FROM unnest($3::text[], $4::int[]))
 ORDER BY due_at LIMIT $5
@@ -73,31 +98,46 @@ WHERE customer_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR type = ANY($2))
 ORDER BY customer_id, occurred_at, id
 """
 
+# In the columns of TIMELINES: whose timeline it is comes first.
+ACCOUNT_TIMELINES = """
+SELECT a.account_id AS customer_id, occurred_at, id, t.type, t.channel,
+    CASE WHEN $3::text[] IS NULL OR t.type = ANY($3) THEN t.body END AS body
+FROM account_touchpoints AS a JOIN touchpoints AS t USING (customer_id, occurred_at, id)
+WHERE a.account_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR t.type = ANY($2))
+ORDER BY a.account_id, occurred_at, id
+"""
+
 HISTORIES = """
-SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+SELECT customer_id, run, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions
 WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
-ORDER BY customer_id, seq
+ORDER BY customer_id, run, seq
 """
 
 SUPERSEDE = """
-UPDATE stage_transitions AS t SET superseded_at = $5
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[]) AS s (customer_id, journey_key, version, seq)
+UPDATE stage_transitions AS t SET superseded_at = $6
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[])
+    AS s (customer_id, journey_key, version, run, seq)
 WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.version = s.version
-    AND t.seq = s.seq AND t.superseded_at IS NULL
+    AND t.run = s.run AND t.seq = s.seq AND t.superseded_at IS NULL
 """
 
 TRANSITION_COLUMNS = (
     *("customer_id", "journey_key", "version", "seq", "revision", "at", "kind", "from_stage", "from_paused"),
-    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at"),
+    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at", "run"),
 )
 
+# Of runs without a name, which come last, none is sent.
 SAVE_STATES = """
 INSERT INTO journey_states (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage,
-    due_at, revision, state, updated_at)
-SELECT *, $11::timestamptz FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bool[],
-    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::int[], $10::bytea[])
-ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
+    due_at, revision, state, run, updated_at)
+SELECT n.customer_id, n.journey_key, n.version, n.stage, n.paused, n.entered_at, n.furthest_stage, n.due_at,
+    n.revision, n.state, coalesce(n.run, ''), $12::timestamptz
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bool[], $6::timestamptz[], $7::text[],
+    $8::timestamptz[], $9::int[], $10::bytea[], $11::text[])
+    AS n (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage, due_at, revision,
+        state, run)
+ON CONFLICT (customer_id, journey_key, version, run) DO UPDATE SET stage = EXCLUDED.stage,
     paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
     due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state,
     updated_at = EXCLUDED.updated_at
@@ -154,14 +194,16 @@ SELECT key, version FROM journey_definitions
 WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
 """
 
-UNSTAGED_CUSTOMERS = """
-SELECT id FROM customers AS c
+_UNSTAGED = """
+SELECT id FROM {table} AS c
 WHERE id > $1 AND NOT EXISTS (
     SELECT FROM journey_states AS s
     WHERE s.customer_id = c.id AND s.journey_key = $2 AND s.version = $3
 )
 ORDER BY id LIMIT $4
 """
+UNSTAGED_CUSTOMERS = _UNSTAGED.format(table="customers")
+UNSTAGED_ACCOUNTS = _UNSTAGED.format(table="accounts")
 
 BACKFILLED = "UPDATE journey_definitions SET backfilled_at = $3 WHERE key = $1 AND version = $2"
 

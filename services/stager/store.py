@@ -7,8 +7,9 @@ differs. Only touchpoints that are new teach identities and are filed. An id or 
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
 knowing it.
 
-A customer without a state in a journey is at its beginning, if every customer of before has been staged by it
-(`trust_absence`). Until then the customer may have a timeline from before the definition, and is refolded.
+A run without a state is at its beginning, if every timeline of before has been staged by its journey
+(`trust_absence`). Until then the customer or the account may have a timeline from before the definition: all
+its runs are refolded together, so whoever has the state of one has those of all.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from datetime import datetime
 from uuid import UUID
 
 from services.stager import identity, sql
+from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
-from services.stager.changes import read_states, refold, write_changes
+from services.stager.changes import StateKey, read_runs, read_states, refold, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
+from services.stager.runs import Run, Runs
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey
-from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
@@ -61,10 +63,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class _Filed:
-    """New touchpoints by customer, and which of the customers are new too."""
+    """New touchpoints by customer and by account, and which of the customers are new too."""
 
     by_customer: Mapping[UUID, Sequence[Incoming]]
     new_customers: frozenset[UUID]
+    accounts: FiledAccounts = NO_ACCOUNTS
+
+    def is_new(self, owner_id: UUID) -> bool:
+        """Whether a customer or an account has no timeline from before."""
+        return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
 
 
 class BatchStore:
@@ -88,7 +95,7 @@ class BatchStore:
     ) -> None:
         self._pool = pool
         self._journeys = journeys
-        self._lens = Lens(journey.asks for journey in journeys)
+        self._runs = Runs(journeys)
         self._log_id = log_id
         self._owner = owner
         self._shard = shard
@@ -99,7 +106,7 @@ class BatchStore:
         self._ids = Ids(unseen_from)
 
     def trust_absence(self, journey: Journey) -> None:
-        """Take note that the store has the journey's state of every customer that has one."""
+        """Take note that the store has the state of every run of the journey."""
         self._backfilled.add(journey.definition.key)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
@@ -181,28 +188,47 @@ class BatchStore:
             by_customer[customer_id].append(incoming)
         await connection.execute(sql.LOCK_CUSTOMERS, list(by_customer))
         await _store_touchpoints(connection, by_customer)
-        return _Filed(by_customer, frozenset(filing.new_customers))
+        namings = [
+            Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
+        ]
+        accounts = await file_accounts(connection, namings, now)
+        return _Filed(by_customer, frozenset(filing.new_customers), accounts)
 
     async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
-        touches = _touches_by_journey(filed.by_customer, self._journeys, self._lens)
+        touches = self._runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        customer_ids = list({customer_id for customer_id, _ in touches})
-        states = await read_states(connection, customer_ids, self._journeys)
+        states, begun = await self._read_states(connection, list(touches))
         changes = []
-        late: dict[Journey, dict[UUID, Held]] = defaultdict(dict)
-        for (customer_id, journey), sorted_touches in touches.items():
+        refolded: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
+        for (owner_id, journey, run), sorted_touches in touches.items():
             key = journey.definition.key
-            held = states.get((customer_id, key))
-            if held is None and (key in self._backfilled or customer_id in filed.new_customers):
+            held = states.get((owner_id, key, run))
+            if held is None and (
+                key in self._backfilled or filed.is_new(owner_id) or (owner_id, key) in begun
+            ):
                 held = Held()
-            if held is None or is_late(held, sorted_touches):
-                late[journey][customer_id] = held or Held()
+            if held is None:
+                refolded[journey][owner_id] = {}
+            elif is_late(held, sorted_touches):
+                refolded[journey].setdefault(owner_id, {})[run] = held
             else:
-                changes.append(carry_on(customer_id, journey, held, sorted_touches))
-        for journey, held_by_customer in late.items():
-            changes += await refold(connection, journey, held_by_customer)
+                changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
+        for journey, held_by_owner in refolded.items():
+            changes += await refold(connection, journey, held_by_owner)
         return changes
+
+    async def _read_states(
+        self, connection: Connection, runs: Sequence[Run]
+    ) -> tuple[dict[StateKey, Held], set[tuple[UUID, str]]]:
+        """The held states of runs; and of journeys about things that aren't backfilled, who has any."""
+        exact = {journey for journey in self._runs.named if journey.definition.key in self._backfilled}
+        whole = [journey for journey in self._journeys if journey not in exact]
+        states = await read_states(connection, list({owner_id for owner_id, _, _ in runs}), whole)
+        begun = {(owner_id, key) for owner_id, key, run in states if run} if self._runs.named else set()
+        if exact:
+            states |= await read_runs(connection, [one for one in runs if one[1] in exact])
+        return states, begun
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
         if batch.dead:
@@ -253,20 +279,3 @@ async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequen
         for one in filed[customer_id]
     ]
     await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)
-
-
-def _touches_by_journey(
-    filed: Mapping[UUID, Sequence[Incoming]], journeys: Sequence[Journey], lens: Lens
-) -> dict[tuple[UUID, Journey], list[Touch]]:
-    """The touches that concern each customer's journeys, in the fold's order."""
-    found: dict[tuple[UUID, Journey], list[Touch]] = defaultdict(list)
-    for customer_id, incoming in filed.items():
-        for one in incoming:
-            concerned = [journey for journey in journeys if journey.concerns(one.touchpoint.type)]
-            if concerned:
-                touch = lens.touch(one.uid, one.touchpoint)
-                for journey in concerned:
-                    found[customer_id, journey].append(touch)
-    for touches in found.values():
-        touches.sort(key=lambda touch: (touch.at, touch.id))
-    return found

@@ -35,6 +35,9 @@ _OVERLAYS = 10_000
 _SIGNALS = 20_000
 """From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
 
+RUN_NAME_BYTES_MAX = 200
+"""As long as an identity may be: a run's name stands in the keys of the store."""
+
 
 class OutOfOrder(Exception):
     """A touchpoint lies at or before the state's position: the timeline has to be folded again."""
@@ -332,23 +335,33 @@ def fold(
 
 def subject_of(definition: Definition, touch: Touch) -> str | None:
     """Which run of the journey a touchpoint belongs to; None: to none. The runs of a customer and of an
-    account have no name: the timeline is theirs."""
+    account have no name: the timeline is theirs. A thing is named by a text or a whole number that is not
+    longer than `RUN_NAME_BYTES_MAX`."""
     if definition.subject.kind != "property":
         return ""
     value = touch.content.get(f"property.{definition.subject.property_name}")
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    name = str(value)
+    return name if 0 < len(name.encode()) <= RUN_NAME_BYTES_MAX else None
+
+
+def runs_of(journey: Journey, touches: Iterable[Touch]) -> dict[str, list[Touch]]:
+    """The touchpoints of each run of a journey that a timeline has, in their order."""
+    runs: dict[str, list[Touch]] = {}
+    for touch in touches:
+        if journey.concerns(touch.type):
+            run = subject_of(journey.definition, touch)
+            if run is not None:
+                runs.setdefault(run, []).append(touch)
+    return runs
 
 
 def fold_runs(
     journey: Journey, touches: Iterable[Touch], now: datetime
 ) -> dict[str, tuple[State, list[Transition]]]:
     """Fold each run of a journey: one for each thing that the touchpoints name."""
-    runs: dict[str, list[Touch]] = {}
-    for touch in touches:
-        subject = subject_of(journey.definition, touch)
-        if subject is not None:
-            runs.setdefault(subject, []).append(touch)
-    return {subject: fold(journey, run, now) for subject, run in runs.items()}
+    return {run: fold(journey, its, now) for run, its in runs_of(journey, touches).items()}
 
 
 def _expiring(

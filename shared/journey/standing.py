@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from shared.journey.definition import Definition, Labels, OverlayKind
 from shared.journey.state import Kind, State, Transition
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run of a journey is about: the customer, an account by its `account_id`, or the thing that the
+    property `name` of its touchpoints names."""
+
+    kind: Literal["customer", "account", "thing"]
+    name: str | None = None
+    value: str | None = None
+
+
+CUSTOMER = About("customer")
 
 
 class Upcoming(msgspec.Struct, frozen=True):

@@ -110,9 +110,7 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "services.stager.partitions:RECLAIM_AFTER_S",
         "claimed again if it is still given to us",
     ),
-    Limit(
-        "customers of a sweep", "services.stager.sweeper:CUSTOMERS_MAX", "the rest comes with the next one"
-    ),
+    Limit("runs of a sweep", "services.stager.sweeper:RUNS_MAX", "the rest comes with the next one"),
     Limit(
         "customers of a page of backfill",
         "services.stager.backfill:CUSTOMERS_MAX",
@@ -131,6 +129,8 @@ IN_THE_STAGER: tuple[Limit, ...] = (
 )
 IN_THE_API: tuple[Limit, ...] = (
     Limit("items of a page", "services.api.routes.timelines:LIMIT_MAX", "422"),
+    Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
+    Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
     Limit("a query", "services.api.views.customers:QUERY_TIMEOUT_S", "503"),
     Limit(
         "age of keys and definitions",
@@ -194,6 +194,11 @@ EVERYWHERE: tuple[Limit, ...] = (
         "tests of traits of a journey",
         "shared.journey.checks:TRAIT_TESTS_MAX",
         "the definition is refused",
+    ),
+    Limit(
+        "bytes of the name of what a run is about",
+        "shared.journey.fold:RUN_NAME_BYTES_MAX",
+        "the touchpoint belongs to no run",
     ),
     Limit("a count in a journey's rule", "shared.journey.rule_shapes:COUNT_MAX", "the definition is refused"),
     Limit(

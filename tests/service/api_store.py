@@ -19,7 +19,7 @@ from shared.clock import SystemClock
 from shared.codec import decode, encode
 from shared.config import load
 from shared.ids import uuid7
-from shared.journey.fold import Journey, fold
+from shared.journey.fold import Journey, fold, fold_runs
 from shared.journey.state import State, Transition, decode_state, encode_state
 from shared.journey.touch import Lens
 from shared.keys import Scope
@@ -34,12 +34,12 @@ SOURCE = "desk"
 
 _TRANSITION = """
 INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
-    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, run)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 _STATE = """
-INSERT INTO journey_states VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
+INSERT INTO journey_states VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (customer_id, journey_key, version, run) DO UPDATE SET stage = EXCLUDED.stage,
     paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
     due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state
 """
@@ -58,15 +58,17 @@ ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stag
 _STANDING = """
 SELECT seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL ORDER BY seq
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4 AND superseded_at IS NULL
+ORDER BY seq
 """
 _SUPERSEDE = """
-UPDATE stage_transitions SET superseded_at = $4
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
+UPDATE stage_transitions SET superseded_at = $5
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4 AND superseded_at IS NULL
 """
-_HELD = (
-    "SELECT state, revision FROM journey_states WHERE customer_id = $1 AND journey_key = $2 AND version = $3"
-)
+_HELD = """
+SELECT state, revision FROM journey_states
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4
+"""
 
 
 class ApiStore:
@@ -137,26 +139,36 @@ class ApiStore:
         )
 
     async def fold(self, customer_id: UUID, until: datetime) -> None:
-        """Fold the stored timeline, and write it as a history that supersedes the one before."""
+        """Fold the stored timeline, and write it as histories that supersede those before."""
         rows = await self.connection.fetch(
             "SELECT id, body FROM touchpoints WHERE customer_id = $1 ORDER BY occurred_at, id", customer_id
         )
         lens = Lens(journey.asks for journey in self.journeys)
         touches = [lens.touch(row["id"], decode(row["body"])) for row in rows]
         for journey in self.journeys:
-            await self.write_history(customer_id, journey, *fold(journey, touches, until))
+            if journey.definition.subject.kind == "customer":
+                await self.write_history(customer_id, journey, *fold(journey, touches, until))
+            else:
+                for run, folded in fold_runs(journey, touches, until).items():
+                    await self.write_history(customer_id, journey, *folded, run=run)
 
     async def write_history(
-        self, customer_id: UUID, journey: Journey, state: State, history: Sequence[Transition]
+        self,
+        customer_id: UUID,
+        journey: Journey,
+        state: State,
+        history: Sequence[Transition],
+        run: str = "",
     ) -> None:
         """Put a state and its history in the place of what there was."""
         key, version = journey.definition.key, journey.definition.version
         self._written += 1
         shard = self._written % 3
-        held = await self.connection.fetchrow(_HELD, customer_id, key, version)
-        old = [Transition(*row) for row in await self.connection.fetch(_STANDING, customer_id, key, version)]
+        named = (customer_id, key, version, run)
+        held = await self.connection.fetchrow(_HELD, *named)
+        old = [Transition(*row) for row in await self.connection.fetch(_STANDING, *named)]
         revision = 0 if held is None else held["revision"] + 1
-        await self.connection.execute(_SUPERSEDE, customer_id, key, version, EPOCH)
+        await self.connection.execute(_SUPERSEDE, *named, EPOCH)
         await self._write_flows(journey, old, shard, -1)
         await self._write_flows(journey, history, shard, 1)
         if held is not None:
@@ -165,7 +177,7 @@ class ApiStore:
         for one in history:
             fields = msgspec.structs.astuple(one)
             await self.connection.execute(
-                _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH
+                _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH, run
             )
         await self.connection.execute(
             _STATE,
@@ -180,6 +192,7 @@ class ApiStore:
             revision,
             encode_state(state),
             EPOCH,
+            run,
         )
 
     async def _write_count(self, journey: Journey, state: State, shard: int, delta: int) -> None:

@@ -78,6 +78,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
         "tallies": [],
         "substage": None,
         "persona": None,
+        "about": {"kind": "customer"},
         "next": {
             "at": "2026-06-30T02:00:00Z",
             "change": "exit",

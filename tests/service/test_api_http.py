@@ -149,6 +149,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         document = (await client.get("/openapi.json")).json()
 
     assert set(document["paths"]) == {
+        "/v1/accounts/{account_id}",
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
         "/v1/customers/{ref}/journeys/{key}",

@@ -13,6 +13,7 @@ from shared.problem import MEDIA_TYPE
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Customer,
+    answers.Account,
     answers.Proof,
     answers.Timeline,
     answers.JourneyDefinition,

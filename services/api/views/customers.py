@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.api.views.active import ActiveJourney
+from services.api.views.active import ActiveJourney, about_of
 from services.api.views.answers import Customer, CustomerJourney, Identity
 from services.api.views.refs import CustomerRef
 from shared.journey import standing
@@ -17,24 +17,45 @@ from shared.journey.state import State, decode_state
 from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
+RUNS_MAX = 100
+"""Of a journey, in one answer: those that entered a stage last."""
 
 ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
 ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
 """Queries of the id of a customer, as $1 names one."""
 _CUSTOMER = """
-SELECT c.id, c.created_at, i.identities, i.linked_at,
-    s.journey_key, s.version, s.stage, s.paused, s.entered_at, s.furthest_stage, s.due_at, s.state
+SELECT c.id, c.created_at, i.identities, i.linked_at, s.journey_key, s.version, s.state, s.run, s.account
 FROM ({id}) AS named JOIN customers AS c ON c.id = named.id
 CROSS JOIN LATERAL (
     SELECT array_agg(identity ORDER BY linked_at, identity) AS identities,
         array_agg(linked_at ORDER BY linked_at, identity) AS linked_at
     FROM identities WHERE customer_id = c.id
 ) AS i
-LEFT JOIN journey_states AS s ON s.customer_id = c.id
-ORDER BY s.journey_key
+LEFT JOIN LATERAL ({runs}) AS s ON true
+ORDER BY s.journey_key, s.number
 """
-_BY_IDENTITY = _CUSTOMER.format(id=ID_BY_IDENTITY)
-_BY_ID = _CUSTOMER.format(id=ID_BY_ID)
+_ONE_A_JOURNEY = "SELECT *, NULL AS account, 1 AS number FROM journey_states WHERE customer_id = c.id"
+# Asked only if a journey is active that may have several runs a customer.
+_SEVERAL = f"""
+    SELECT * FROM (
+        SELECT *, row_number() OVER (
+            PARTITION BY journey_key, version ORDER BY entered_at DESC NULLS LAST, account, run
+        ) AS number
+        FROM (
+            SELECT *, NULL AS account FROM journey_states WHERE customer_id = c.id
+            UNION ALL
+            SELECT s.*, a.identity FROM account_members AS m JOIN accounts AS a ON a.id = m.account_id
+            JOIN journey_states AS s ON s.customer_id = a.id WHERE m.customer_id = c.id
+        ) AS every
+    ) AS numbered WHERE number <= {RUNS_MAX}
+"""
+_QUERIES = {
+    (by_id, several): _CUSTOMER.format(
+        id=ID_BY_ID if by_id else ID_BY_IDENTITY, runs=_SEVERAL if several else _ONE_A_JOURNEY
+    )
+    for by_id in (False, True)
+    for several in (False, True)
+}
 
 
 async def find_customer(
@@ -45,14 +66,15 @@ async def find_customer(
     Raises:
         Transient: the store is away or busy.
     """
-    query = _BY_ID if isinstance(ref, UUID) else _BY_IDENTITY
+    several = any(active.definition.subject.kind != "customer" for active in journeys.values())
+    query = _QUERIES[isinstance(ref, UUID), several]
     async with connection_of(pool) as connection:
         rows = await connection.fetch(query, ref, timeout=QUERY_TIMEOUT_S)
     if not rows:
         return None
     id_, created_at, identities, linked_at = rows[0][:4]
     return Customer(
-        id_, created_at, as_of, _identities(identities, linked_at), list(_journeys(rows, journeys))
+        id_, created_at, as_of, _identities(identities, linked_at), list(journeys_in(rows, journeys))
     )
 
 
@@ -71,11 +93,12 @@ def _identities(identities: Sequence[str] | None, linked_at: Sequence[datetime] 
     return found
 
 
-def _journeys(
+def journeys_in(
     rows: Iterable[asyncpg.Record], journeys: Mapping[str, ActiveJourney]
 ) -> Iterable[CustomerJourney]:
+    """What rows that end in a state's journey, version, bytes, run and account say of the active journeys."""
     for row in rows:
-        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, stored = row
+        *_, key, version, stored, run, account = row
         active = journeys.get(key)
         if active is not None and active.definition.version == version:
             definition, state = active.definition, decode_state(stored)
@@ -83,20 +106,21 @@ def _journeys(
                 key,
                 version,
                 definition.labels,
-                stage,
-                active.labels_of.get(stage),
-                paused,
-                entered_at,
-                furthest_stage,
+                state.place,
+                active.labels_of.get(state.place) if state.place is not None else None,
+                state.paused,
+                state.entered_at,
+                state.furthest,
                 state.lap,
                 standing.stages_of(definition, state.observed),
                 standing.stages_of(definition, state.inferred),
                 list(standing.overlays(definition, state)),
                 list(standing.signals(definition, state)),
                 list(standing.tallies(definition, state)),
-                _upcoming(active, state) if due_at is not None else None,
+                _upcoming(active, state),
                 state.substage,
                 active.journey.persona(state),
+                about_of(definition, run, account),
             )
 
 
