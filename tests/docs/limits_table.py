@@ -126,11 +126,37 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "services.stager.app:STUCK_AFTER_S",
         "`/readyz` is 503",
     ),
+    Limit(
+        "what is cut off at the end of a stager",
+        "services.stager.app:CUT_OFF_S",
+        "its connections to the store are closed",
+    ),
 )
 IN_THE_API: tuple[Limit, ...] = (
     Limit("items of a page", "services.api.routes.timelines:LIMIT_MAX", "422"),
     Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
     Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
+    Limit("transitions of a proof", "services.api.routes.proofs:LIMIT_MAX", "422; the latest are told"),
+    Limit(
+        "touchpoints read for a proof",
+        "services.api.views.proofs:TOUCHPOINTS_READ_MAX",
+        "a near miss further back is not told",
+    ),
+    Limit(
+        "touchpoints of a rule's types that a proof tries",
+        "shared.journey.misses:TRIED_MAX",
+        "a near miss further back is not told",
+    ),
+    Limit(
+        "characters of a touchpoint's text in a proof",
+        "shared.journey.misses:TEXT_CHARACTERS_MAX",
+        "its begin is told",
+    ),
+    Limit(
+        "members of a touchpoint's list in a proof",
+        "shared.journey.misses:MEMBERS_MAX",
+        "the first are told",
+    ),
     Limit("a query", "services.api.views.customers:QUERY_TIMEOUT_S", "503"),
     Limit(
         "age of keys and definitions",
