@@ -51,6 +51,7 @@ class Journey:
         self.definition = definition
         self._plans = Plans(definition)
         self._places = self._plans.places
+        self._plan_of = self._plans.of
         self.version = (definition.key, definition.version)
         """What the store knows the definition by."""
         self.types = self._plans.types
@@ -132,7 +133,7 @@ class Journey:
             self._advance(state, touch.at, out)
         if self._facts and touch.content:
             self._learn(state, touch)
-        plan = self._plans.plan(state.place, touch.type)
+        plan = self._plan_of[state.place][touch.type]
         state.at, state.id = touch.at, touch.id
         if plan.counters:
             self._count(state, touch, plan)
@@ -141,7 +142,7 @@ class Journey:
         if state.open:
             self._close(state, touch, plan, out)
         if self._move(state, touch, plan, out):
-            plan = self._plans.plan(state.place, touch.type)
+            plan = self._plan_of[state.place][touch.type]
         elif plan.resets:
             self._reset_clocks(state, touch, plan, out)
         if plan.opens or plan.substages or plan.signals:
@@ -189,10 +190,10 @@ class Journey:
 
     def _count(self, state: State, touch: Touch, plan: Plan) -> None:
         tallies = state.tallies or self._no_tallies
-        for counter in plan.counters:
-            if counter.matches(state, touch):
-                number, before = counter.number, tallies[counter.number]
-                after = counter.after(before, touch)
+        for number, matches, count in plan.counters:
+            if matches(state, touch):
+                before = tallies[number]
+                after = count(before, touch)
                 if after is not before:
                     tallies = (*tallies[:number], after, *tallies[number + 1 :])
                     state.tallies = tallies
