@@ -45,7 +45,7 @@ CUT_OFF_S = 1.0
 """How long what is cut off may take to tell the store so."""
 CONNECTIONS_MAX = 4
 # A plan that was kept from when the tables were small would scan them whole once they are large.
-_SESSION = {"plan_cache_mode": "force_custom_plan"}
+SESSION = {"plan_cache_mode": "force_custom_plan"}
 
 
 async def serve(
@@ -67,7 +67,7 @@ async def serve(
             database_url,
             connections_max=CONNECTIONS_MAX,
             service="stager",
-            server_settings=_SESSION,
+            server_settings=SESSION,
         )
         parts.callback(pool.terminate)
         await _prepare_store(pool, definitions, stop, clock)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.changes import read_states, refold, write_changes
+from services.stager.changes import refold, write_changes
 from services.stager.runs import is_of_accounts
+from services.stager.states import read_states
 from shared.clock import Clock
 from shared.journey.fold import Journey
 from shared.store.engine import Connection, Pool, connection_of
@@ -47,9 +48,9 @@ class Backfill:
             Transient: the store is away or busy; the page can be run again.
         """
         key, version = journey.definition.key, journey.definition.version
-        unstaged = sql.UNSTAGED_ACCOUNTS if is_of_accounts(journey) else sql.UNSTAGED_CUSTOMERS
+        next_ones = sql.ACCOUNTS_AFTER if is_of_accounts(journey) else sql.CUSTOMERS_AFTER
         async with connection_of(self._pool) as connection, connection.transaction():
-            rows = await connection.fetch(unstaged, after, key, version, CUSTOMERS_MAX)
+            rows = await connection.fetch(next_ones, after, CUSTOMERS_MAX)
             if not rows:
                 await connection.execute(sql.BACKFILLED, key, version, self._clock.now())
                 return None
@@ -60,7 +61,10 @@ class Backfill:
     async def _stage(self, connection: Connection, journey: Journey, customer_ids: Sequence[UUID]) -> None:
         lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
         await connection.execute(lock, customer_ids)
-        staged = {one for one, _, _ in await read_states(connection, customer_ids, [journey])}
+        states = await read_states(connection, [(one, "") for one in customer_ids], whole=True)
+        missing = [one for one in customer_ids if not states.has(one, journey)]
         # A state without a transition is written too: it may be half-way to one.
-        changes = await refold(connection, journey, {one: {} for one in customer_ids if one not in staged})
-        await write_changes(connection, changes, self._shard, self._clock.now())
+        changes = await refold(connection, journey, {one: {} for one in missing})
+        now = self._clock.now()
+        await states.save(connection, changes, now)
+        await write_changes(connection, changes, self._shard, now)

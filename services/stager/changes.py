@@ -1,9 +1,9 @@
-"""Writing what the fold changed: states, transitions, and the counters that must equal them."""
+"""Folding anew; and writing what the fold changed: transitions, and the counters that must equal them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,42 +11,15 @@ import asyncpg
 
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
-from services.stager.runs import Run, is_of_accounts
+from services.stager.runs import is_of_accounts
 from shared.codec import decode
 from shared.journey.fold import Journey, runs_of
-from shared.journey.state import Transition, decode_state, encode_state
+from shared.journey.state import Transition
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
-
-StateKey = tuple[UUID, str, str]
-"""Whose run it is (a customer or an account), the journey's key, and the run's name."""
-
-
-async def read_states(
-    connection: Connection, customer_ids: Sequence[UUID], journeys: Sequence[Journey]
-) -> dict[StateKey, Held]:
-    """The held states of all runs of customers, or of accounts, in journeys."""
-    keys = [journey.definition.key for journey in journeys]
-    versions = [journey.definition.version for journey in journeys]
-    return _held(await connection.fetch(sql.STATES, customer_ids, keys, versions))
-
-
-async def read_runs(connection: Connection, runs: Collection[Run]) -> dict[StateKey, Held]:
-    """The held states of runs, as far as they have any."""
-    rows = [(one, journey.definition.key, journey.definition.version, run) for one, journey, run in runs]
-    return _held(await connection.fetch(sql.STATES_OF_RUNS, *_columns(rows))) if rows else {}
-
-
-def _held(rows: Iterable[asyncpg.Record]) -> dict[StateKey, Held]:
-    return {
-        (row["customer_id"], row["journey_key"], row["run"]): Held(
-            decode_state(row["state"]), row["revision"]
-        )
-        for row in rows
-    }
 
 
 async def refold(
@@ -92,34 +65,11 @@ def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
-    """Write states, transitions, counts and flows of the changes; their customers and accounts must be
-    locked."""
-    if not changes:
-        return
-    await _write_transitions(connection, changes, now)
-    await _write_states(connection, changes, now)
-    await _write_counts(connection, changes, shard)
-
-
-async def _write_states(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
-    changes = sorted(changes, key=lambda change: not change.run)
-    rows = [
-        (
-            change.customer_id,
-            change.journey.definition.key,
-            change.journey.definition.version,
-            change.after.state.place,
-            change.after.state.paused,
-            change.after.state.entered_at,
-            change.after.state.furthest,
-            change.journey.due_at(change.after.state),
-            change.after.revision,
-            encode_state(change.after.state),
-        )
-        for change in changes
-    ]
-    named = [change.run for change in changes if change.run]
-    await connection.execute(sql.SAVE_STATES, *_columns(rows), named, now)
+    """Write transitions, counts and flows of the changes; their customers and accounts must be locked, and
+    their states are for the caller to save."""
+    if changes:
+        await _write_transitions(connection, changes, now)
+        await _write_counts(connection, changes, shard)
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:

@@ -71,23 +71,20 @@ ACCOUNT_TOUCHPOINT_COLUMNS = ("account_id", "occurred_at", "id", "customer_id")
 
 TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 
+# Those of the customers and accounts themselves; or with those of their things.
 STATES = """
-SELECT customer_id, journey_key, run, revision, state FROM journey_states
-WHERE customer_id = ANY($1::uuid[]) AND (journey_key, version) IN
-    (SELECT * FROM unnest($2::text[], $3::int[]))
+SELECT customer_id, run, due_at, states FROM journey_states
+WHERE customer_id = ANY($1::uuid[]) AND ($2 OR run = '')
 """
 
-STATES_OF_RUNS = """
-SELECT customer_id, journey_key, run, revision, state FROM journey_states
-WHERE (customer_id, journey_key, version, run) IN
-    (SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[]))
+STATES_OF_THINGS = """
+SELECT customer_id, run, due_at, states FROM journey_states
+WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 """
 
-DUE_RUNS = """
-SELECT customer_id, journey_key, run FROM journey_states
-WHERE due_at <= $1 AND updated_at <= $2 AND (journey_key, version) IN
-    (SELECT * FROM unnest($3::text[], $4::int[]))
-ORDER BY due_at LIMIT $5
+DUE = """
+SELECT customer_id, run FROM journey_states
+WHERE due_at <= $1 AND updated_at <= $2 ORDER BY due_at LIMIT $3
 """
 
 TIMELINES = """
@@ -127,20 +124,15 @@ TRANSITION_COLUMNS = (
     *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at", "run"),
 )
 
-# Of runs without a name, which come last, none is sent.
+STATE_COLUMNS = ("customer_id", "run", "due_at", "states", "entered_at", "updated_at")
+
+# Of rows without a name, which come last, no name and no time is sent.
 SAVE_STATES = """
-INSERT INTO journey_states (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage,
-    due_at, revision, state, run, updated_at)
-SELECT n.customer_id, n.journey_key, n.version, n.stage, n.paused, n.entered_at, n.furthest_stage, n.due_at,
-    n.revision, n.state, coalesce(n.run, ''), $12::timestamptz
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bool[], $6::timestamptz[], $7::text[],
-    $8::timestamptz[], $9::int[], $10::bytea[], $11::text[])
-    AS n (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage, due_at, revision,
-        state, run)
-ON CONFLICT (customer_id, journey_key, version, run) DO UPDATE SET stage = EXCLUDED.stage,
-    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
-    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state,
-    updated_at = EXCLUDED.updated_at
+UPDATE journey_states AS s
+SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = $6
+FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::timestamptz[])
+    AS n (customer_id, due_at, states, run, entered_at)
+WHERE s.customer_id = n.customer_id AND s.run = coalesce(n.run, '')
 """
 
 ADD_COUNTS = """
@@ -190,6 +182,15 @@ ON CONFLICT DO NOTHING
 """
 
 NOT_BACKFILLED = """
+SELECT key, version FROM journey_definitions
+WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
+"""
+
+CUSTOMERS_AFTER = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"
+
+ACCOUNTS_AFTER = "SELECT id FROM accounts WHERE id > $1 ORDER BY id LIMIT $2"
+
+BACKFILLED = """
 SELECT key, version FROM journey_definitions
 WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
 """

@@ -24,9 +24,10 @@ from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
-from services.stager.changes import StateKey, read_runs, read_states, refold, write_changes
+from services.stager.changes import refold, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
-from services.stager.runs import Run, Runs
+from services.stager.runs import Runs, Subject
+from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
@@ -37,6 +38,7 @@ from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
+_BEGINNING = Held()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,6 @@ class BatchStore:
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
-        self._journeys = journeys
         self._runs = Runs(journeys)
         self._log_id = log_id
         self._owner = owner
@@ -141,9 +142,8 @@ class BatchStore:
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
-            changes = await self._fold(connection, filed)
             shard = (self._shard + lane) % COUNTER_SHARDS
-            await write_changes(connection, changes, shard, now)
+            changes = await self._stage(connection, filed, shard, now)
             unknown = unknown_types(sorted_.fresh, self._known_types)
             await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
@@ -194,41 +194,46 @@ class BatchStore:
         accounts = await file_accounts(connection, namings, now)
         return _Filed(by_customer, frozenset(filing.new_customers), accounts)
 
-    async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
+    async def _stage(
+        self, connection: Connection, filed: _Filed, shard: int, now: datetime
+    ) -> Sequence[Change]:
+        """Fold the new touchpoints into the runs that they concern, and write what changes."""
         touches = self._runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        states, begun = await self._read_states(connection, list(touches))
-        changes = []
+        states = await self._read_states(connection, list(touches))
+        changes: list[Change] = []
         refolded: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
-        for (owner_id, journey, run), sorted_touches in touches.items():
-            key = journey.definition.key
-            held = states.get((owner_id, key, run))
-            if held is None and (
-                key in self._backfilled or filed.is_new(owner_id) or (owner_id, key) in begun
-            ):
-                held = Held()
-            if held is None:
-                refolded[journey][owner_id] = {}
-            elif is_late(held, sorted_touches):
-                refolded[journey].setdefault(owner_id, {})[run] = held
-            else:
-                changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
+        for subject, by_journey in touches.items():
+            owner_id, run = subject
+            is_new = filed.is_new(owner_id)
+            for journey, sorted_touches in by_journey.items():
+                held = states.held(subject, journey)
+                if held is None and (is_new or self._is_at_the_beginning(journey, owner_id, states)):
+                    held = _BEGINNING
+                if held is None:
+                    refolded[journey][owner_id] = {}
+                elif is_late(held, sorted_touches):
+                    refolded[journey].setdefault(owner_id, {})[run] = held
+                else:
+                    changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
         for journey, held_by_owner in refolded.items():
             changes += await refold(connection, journey, held_by_owner)
+        await states.save(connection, changes, now)
+        await write_changes(connection, changes, shard, now)
         return changes
 
-    async def _read_states(
-        self, connection: Connection, runs: Sequence[Run]
-    ) -> tuple[dict[StateKey, Held], set[tuple[UUID, str]]]:
-        """The held states of runs; and of journeys about things that aren't backfilled, who has any."""
-        exact = {journey for journey in self._runs.named if journey.definition.key in self._backfilled}
-        whole = [journey for journey in self._journeys if journey not in exact]
-        states = await read_states(connection, list({owner_id for owner_id, _, _ in runs}), whole)
-        begun = {(owner_id, key) for owner_id, key, run in states if run} if self._runs.named else set()
-        if exact:
-            states |= await read_runs(connection, [one for one in runs if one[1] in exact])
-        return states, begun
+    async def _read_states(self, connection: Connection, subjects: Sequence[Subject]) -> States:
+        """The states of subjects; with those of all things of the customers, while these may have runs that
+        the store lacks."""
+        whole = any(journey.definition.key not in self._backfilled for journey in self._runs.named)
+        return await read_states(connection, subjects, whole=whole)
+
+    def _is_at_the_beginning(self, journey: Journey, owner_id: UUID, states: States) -> bool:
+        """Whether a run without a state has no touchpoint from before."""
+        if journey.definition.key in self._backfilled:
+            return True
+        return journey in self._runs.named and states.has(owner_id, journey)
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
         if batch.dead:

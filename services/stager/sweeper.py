@@ -12,13 +12,14 @@ from datetime import timedelta
 
 from services.stager import sql
 from services.stager.assign import Change, run_clock
-from services.stager.changes import read_runs, write_changes
-from services.stager.runs import Run, is_of_accounts
+from services.stager.changes import write_changes
+from services.stager.runs import Subject
+from services.stager.states import read_states
 from shared.clock import Clock
 from shared.journey.fold import Journey
 from shared.store.engine import Connection, Pool, connection_of
 
-RUNS_MAX = 500
+SUBJECTS_MAX = 500
 SETTLE = timedelta(seconds=2)
 
 
@@ -28,7 +29,6 @@ class Sweeper:
     def __init__(self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock) -> None:
         self._pool = pool
         self._journeys = journeys
-        self._by_key = {journey.definition.key: journey for journey in journeys}
         self._shard = shard
         self._clock = clock
 
@@ -39,35 +39,35 @@ class Sweeper:
             Transient: the store is away or busy; nothing was written, or all of it.
         """
         async with connection_of(self._pool) as connection:
-            return await self._sweep(connection)
+            while due := await self._due(connection):
+                async with connection.transaction():
+                    free = await self._locked(connection, due)
+                    changes = await self._sweep(connection, free)
+                if changes or not free:
+                    return changes
+        return []
 
-    async def _sweep(self, connection: Connection) -> Sequence[Change]:
+    async def _sweep(self, connection: Connection, subjects: Sequence[Subject]) -> Sequence[Change]:
         now = self._clock.now()
-        due = await self._due(connection)
-        if not due:
-            return []
-        async with connection.transaction():
-            states = await read_runs(connection, await self._locked(connection, due))
-            changes = [
-                run_clock(owner_id, self._by_key[key], held, now, run)
-                for (owner_id, key, run), held in states.items()
-            ]
-            changes = [change for change in changes if change.added]
-            await write_changes(connection, changes, self._shard, now)
+        states = await read_states(connection, subjects, whole=False)
+        changes = [
+            run_clock(owner_id, journey, held, now, run)
+            for (owner_id, run), journey, held in states.due(self._journeys, now)
+        ]
+        changes = [change for change in changes if change.added]
+        await states.save_swept(connection, changes, self._journeys, now)
+        await write_changes(connection, changes, self._shard, now)
         return changes
 
-    async def _locked(self, connection: Connection, due: Sequence[Run]) -> list[Run]:
+    async def _locked(self, connection: Connection, due: Sequence[Subject]) -> list[Subject]:
         """Those whose customer or account could be locked."""
+        ids = list({owner_id for owner_id, _ in due})
         free = set()
-        for query, of_accounts in ((sql.LOCK_FREE_CUSTOMERS, False), (sql.LOCK_FREE_ACCOUNTS, True)):
-            ids = {one for one, journey, _ in due if is_of_accounts(journey) == of_accounts}
-            if ids:
-                free |= {row["id"] for row in await connection.fetch(query, list(ids))}
-        return [run for run in due if run[0] in free]
+        for query in (sql.LOCK_FREE_CUSTOMERS, sql.LOCK_FREE_ACCOUNTS):
+            free |= {row["id"] for row in await connection.fetch(query, ids)}
+        return [subject for subject in due if subject[0] in free]
 
-    async def _due(self, connection: Connection) -> list[Run]:
+    async def _due(self, connection: Connection) -> list[Subject]:
         now = self._clock.now()
-        keys = [journey.definition.key for journey in self._journeys]
-        versions = [journey.definition.version for journey in self._journeys]
-        rows = await connection.fetch(sql.DUE_RUNS, now, now - SETTLE, keys, versions, RUNS_MAX)
-        return [(row["customer_id"], self._by_key[row["journey_key"]], row["run"]) for row in rows]
+        rows = await connection.fetch(sql.DUE, now, now - SETTLE, SUBJECTS_MAX)
+        return [(row["customer_id"], row["run"]) for row in rows]

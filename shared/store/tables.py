@@ -106,18 +106,12 @@ journey_definitions = Table(
 journey_states = Table(
     "journey_states",
     metadata,
-    Column("customer_id", Uuid, primary_key=True, comment="or the account's, where it is about accounts"),
-    Column("journey_key", Text, primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("stage", Text, comment="the place; null before the journey has begun"),
-    Column("paused", Boolean, nullable=False),
-    Column("entered_at", _TIME),
-    Column("furthest_stage", Text),
-    Column("due_at", _TIME, comment="when time moves the state if nothing else does"),
-    Column("revision", Integer, nullable=False, comment="how often the history was folded anew"),
-    Column("state", LargeBinary, nullable=False, comment="the fold's state, to be carried on"),
-    Column("updated_at", _TIME, nullable=False),
+    Column("customer_id", Uuid, primary_key=True, comment="or the account's"),
     Column("run", Text, primary_key=True, comment="the thing it is about; empty: the customer, the account"),
+    Column("due_at", _TIME, comment="time moves none of the states before; null: it never will"),
+    Column("states", LargeBinary, nullable=False, comment="in all journeys: shared.journey.state.Kept"),
+    Column("entered_at", _TIME, comment="of a thing, when a state of it last entered a place"),
+    Column("updated_at", _TIME, nullable=False),
     Index("journey_states_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 

@@ -110,7 +110,7 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "services.stager.partitions:RECLAIM_AFTER_S",
         "claimed again if it is still given to us",
     ),
-    Limit("runs of a sweep", "services.stager.sweeper:RUNS_MAX", "the rest comes with the next one"),
+    Limit("subjects of a sweep", "services.stager.sweeper:SUBJECTS_MAX", "the rest comes with the next one"),
     Limit(
         "customers of a page of backfill",
         "services.stager.backfill:CUSTOMERS_MAX",

@@ -20,7 +20,7 @@ from shared.codec import decode, encode
 from shared.config import load
 from shared.ids import uuid7
 from shared.journey.fold import Journey, fold, fold_runs
-from shared.journey.state import State, Transition, decode_state, encode_state
+from shared.journey.state import Kept, State, Transition, decode_states, encode_states
 from shared.journey.touch import Lens
 from shared.keys import Scope
 from shared.lifecycle import listen
@@ -37,11 +37,9 @@ INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision,
     from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, run)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
-_STATE = """
-INSERT INTO journey_states VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT (customer_id, journey_key, version, run) DO UPDATE SET stage = EXCLUDED.stage,
-    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
-    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state
+_STATES = """
+INSERT INTO journey_states (customer_id, run, due_at, states, updated_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (customer_id, run) DO UPDATE SET due_at = EXCLUDED.due_at, states = EXCLUDED.states
 """
 _COUNT = """
 INSERT INTO stage_counts AS c VALUES ($1, $2, $3, $4, $5, $6)
@@ -65,10 +63,7 @@ _SUPERSEDE = """
 UPDATE stage_transitions SET superseded_at = $5
 WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4 AND superseded_at IS NULL
 """
-_HELD = """
-SELECT state, revision FROM journey_states
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4
-"""
+_HELD = "SELECT states FROM journey_states WHERE customer_id = $1 AND run = $2"
 
 
 class ApiStore:
@@ -165,35 +160,29 @@ class ApiStore:
         self._written += 1
         shard = self._written % 3
         named = (customer_id, key, version, run)
-        held = await self.connection.fetchrow(_HELD, *named)
+        kept = {one.journey_key: one for one in await self._kept(customer_id, run)}
+        held = kept.get(key)
         old = [Transition(*row) for row in await self.connection.fetch(_STANDING, *named)]
-        revision = 0 if held is None else held["revision"] + 1
+        revision = 0 if held is None else held.revision + 1
         await self.connection.execute(_SUPERSEDE, *named, EPOCH)
         await self._write_flows(journey, old, shard, -1)
         await self._write_flows(journey, history, shard, 1)
         if held is not None:
-            await self._write_count(journey, decode_state(held["state"]), shard, -1)
+            await self._write_count(journey, held.state, shard, -1)
         await self._write_count(journey, state, shard, 1)
         for one in history:
             fields = msgspec.structs.astuple(one)
             await self.connection.execute(
                 _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH, run
             )
-        await self.connection.execute(
-            _STATE,
-            customer_id,
-            key,
-            version,
-            state.place,
-            state.paused,
-            state.entered_at,
-            state.furthest,
-            journey.due_at(state),
-            revision,
-            encode_state(state),
-            EPOCH,
-            run,
-        )
+        kept[key] = Kept(key, version, revision, journey.due_at(state), state)
+        due_at = min((one.due_at for one in kept.values() if one.due_at is not None), default=None)
+        states = encode_states(list(kept.values()))
+        await self.connection.execute(_STATES, customer_id, run, due_at, states, EPOCH)
+
+    async def _kept(self, customer_id: UUID, run: str) -> list[Kept]:
+        states = await self.connection.fetchval(_HELD, customer_id, run)
+        return decode_states(states) if states else []
 
     async def _write_count(self, journey: Journey, state: State, shard: int, delta: int) -> None:
         if state.place is not None:

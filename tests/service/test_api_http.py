@@ -111,7 +111,7 @@ async def test_what_is_not_there_is_a_problem_too(store: ApiStore, database_url:
 @pytest.mark.expects_error("rejse.api: request_failed")
 async def test_a_fault_of_ours_is_a_500_without_its_text(store: ApiStore, database_url: str) -> None:
     """What the store should never hold is answered with an id that finds the line in the log, no more."""
-    await store.connection.execute("UPDATE journey_states SET state = 'secret'")
+    await store.connection.execute("UPDATE journey_states SET states = 'secret'")
     async with serving(database_url, await store.add_key()) as client:
         answer = await client.get(PATHS[0])
 

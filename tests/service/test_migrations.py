@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from shared.codec import encode
+from shared.journey.state import NOWHERE, Kept, State, decode_states
 from shared.store.ids import account_uid, touchpoint_uid
 from shared.store.migrate import upgrade_async
 from tests.service.api_store import touchpoint
@@ -93,4 +97,47 @@ async def test_what_is_there_is_about_customers_and_old_touchpoints_have_their_a
         (ae, uids[1], customers[1]),
         (ae, uids[2], customers[2]),
         (b, uids[2], customers[2]),
+    }
+
+
+_OLD_STATE = """
+INSERT INTO journey_states
+    (customer_id, journey_key, version, paused, due_at, revision, state, updated_at, run)
+VALUES ($1, $2, $3, false, $4, $5, $6, $7, $8)
+"""
+
+
+async def test_the_states_of_a_customer_become_one_row(postgres: Postgres) -> None:
+    """Each is there with its journey's version, its revision and due time; a thing has a row of its own."""
+    customer_id, other_id = UUID(int=1), UUID(int=2)
+    earlier, later = datetime(1969, 12, 31, 23, 59, 59, 250_000, UTC), datetime(2026, 5, 1, 0, 0, 0, 1, UTC)
+    kept = {
+        (customer_id, ""): [
+            Kept("coffee-øl", 2, 300, later, State(earlier, UUID(int=7), "first", entered_at=later)),
+            Kept("tea", 1, 0, None, NOWHERE),
+            Kept("tea", 200, 3, earlier, State(later, UUID(int=8), "second", transitions=9)),
+        ],
+        (customer_id, "order-1"): [Kept("tea", 1, 0, None, State(later, UUID(int=9), "first"))],
+        (other_id, ""): [Kept("tea", 1, 0, later, State(later, UUID(int=9), "first"))],
+    }
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0006")
+        connection = await asyncpg.connect(url)
+        for (owner_id, run), states in kept.items():
+            for one in states:
+                state = msgspec.msgpack.Encoder(uuid_format="bytes").encode(one.state)
+                values = (one.journey_key, one.version, one.due_at, one.revision, state, later, run)
+                await connection.execute(_OLD_STATE, owner_id, *values)
+        await upgrade_async(url)
+        rows = await connection.fetch("SELECT customer_id, run, due_at, states FROM journey_states")
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    assert {(row["customer_id"], row["run"]): decode_states(row["states"]) for row in rows} == kept
+    assert {(row["customer_id"], row["run"]): row["due_at"] for row in rows} == {
+        (customer_id, ""): earlier,
+        (customer_id, "order-1"): None,
+        (other_id, ""): later,
     }

@@ -136,5 +136,5 @@ async def test_an_account_is_no_customer_and_has_each_member_once(world: World) 
     assert (await world.count("customers"), await world.count("accounts")) == (2, 2)
     assert (await world.count("account_members"), await world.count("account_touchpoints")) == (3, 4)
     assert await world.count("identities WHERE identity LIKE 'account%'") == 0
-    assert await world.count("journey_states WHERE journey_key = 'accounts' AND stage = 'loyal'") == 1
+    assert await world.count("stage_transitions WHERE journey_key = 'accounts' AND to_stage = 'loyal'") == 1
     assert await world.differences() == []

@@ -24,14 +24,14 @@ import asyncpg
 from shared.codec import decode
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, fold, runs_of
-from shared.journey.state import Transition, decode_state
+from shared.journey.state import Kept, Transition, decode_states
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
 from shared.store.ids import account_uid
 from shared.touchpoint_types import known_types
 
 _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
-_STATES = "SELECT customer_id, run, stage, paused, state FROM journey_states WHERE journey_key = $1"
+_STATES = "SELECT customer_id, run, due_at, states FROM journey_states"
 _HISTORIES = """
 SELECT customer_id, run, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions WHERE journey_key = $1 AND superseded_at IS NULL ORDER BY customer_id, run, seq
@@ -91,9 +91,15 @@ async def differences(
     for timeline in of_accounts.values():
         timeline.sort(key=lambda touch: (touch.at, touch.id))
     found += await _unknown_differences(connection, timelines)
+    kept: dict[str, dict[tuple[UUID, str], Kept]] = defaultdict(dict)
+    for customer_id, run, due_at, states in await connection.fetch(_STATES):
+        for one in decode_states(states):
+            kept[one.journey_key][customer_id, run] = one
+            if one.due_at is not None and (due_at is None or due_at > one.due_at):
+                found.append(f"{one.journey_key}: run {customer_id, run} is due before it is looked at")
     for journey in journeys:
         owners = of_accounts if journey.definition.subject.kind == "account" else timelines
-        found += await _journey_differences(connection, journey, owners, now)
+        found += await _journey_differences(connection, journey, owners, kept[journey.definition.key], now)
     return found
 
 
@@ -114,11 +120,11 @@ async def _journey_differences(
     connection: Connection,
     journey: Journey,
     timelines: dict[UUID, list[Touch]],
+    states: dict[tuple[UUID, str], Kept],
     now: datetime | None,
 ) -> list[str]:
     key = journey.definition.key
     found: list[str] = []
-    states = {(row["customer_id"], row["run"]): row for row in await connection.fetch(_STATES, key)}
     histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
     for row in await connection.fetch(_HISTORIES, key):
         histories[row["customer_id"], row["run"]].append(Transition(*list(row)[2:]))
@@ -133,11 +139,13 @@ async def _journey_differences(
         if who not in states:
             found.append(f"{key}: run {who} has no state")
             continue
-        row = states.pop(who)
-        stored = decode_state(row["state"])
-        state, history = fold(journey, touches, now or stored.at)
-        if stored != state or (row["stage"], row["paused"]) != (state.place, state.paused):
-            found.append(f"{key}: run {who} is {stored}, the fold says {state}")
+        kept = states.pop(who)
+        state, history = fold(journey, touches, now or kept.state.at)
+        if kept.state != state:
+            found.append(f"{key}: run {who} is {kept.state}, the fold says {state}")
+        due_at = journey.due_at(state)
+        if due_at is not None and (kept.due_at is None or kept.due_at > due_at):
+            found.append(f"{key}: run {who} is due {due_at}, and only looked at {kept.due_at}")
         if histories.pop(who, []) != history:
             found.append(f"{key}: run {who} has another history than the fold's")
         counts[state.place, state.paused] += state.place is not None

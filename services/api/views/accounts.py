@@ -12,9 +12,9 @@ from shared.store.engine import Pool, connection_of
 from shared.store.ids import account_uid
 
 _ACCOUNT = """
-SELECT a.id, a.created_at, s.journey_key, s.version, s.state, s.run, a.identity AS account
+SELECT a.id, a.created_at, s.states, s.run, a.identity AS account
 FROM accounts AS a LEFT JOIN journey_states AS s ON s.customer_id = a.id
-WHERE a.id = $1 ORDER BY s.journey_key
+WHERE a.id = $1
 """
 
 

@@ -25,7 +25,7 @@ from shared.journey.misses import Seen
 from shared.journey.proof import History, ProofRun
 from shared.journey.reasons import TouchRef
 from shared.journey.standing import CUSTOMER, About
-from shared.journey.state import NOWHERE, State, Transition, decode_state
+from shared.journey.state import NOWHERE, State, Transition, mark_of, state_in
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
 
@@ -36,29 +36,29 @@ RUNS_PROVED_MAX = 10
 """Of a customer's runs, those that entered a stage last."""
 
 _STATES = """
-SELECT named.id, d.backfilled_at IS NOT NULL AS has_all, s.owner_id, s.run, s.account, s.state
+SELECT named.id, d.backfilled_at IS NOT NULL AS has_all, s.owner_id, s.run, s.account, s.states
 FROM ({id}) AS named
 LEFT JOIN LATERAL (
-    SELECT one.customer_id AS owner_id, one.run, {account} AS account, one.state FROM {states}
-    WHERE one.journey_key = $2 AND one.version = $3
+    SELECT one.customer_id AS owner_id, one.run, {account} AS account, one.states FROM {rows}
     ORDER BY one.entered_at DESC NULLS LAST, one.run, one.customer_id LIMIT {runs_max}
 ) AS s ON true
 LEFT JOIN journey_definitions AS d ON d.key = $2 AND d.version = $3
 """
-_OWN = {"account": "NULL", "states": "(SELECT * FROM journey_states WHERE customer_id = named.id) AS one"}
-_OF_ACCOUNTS = {
-    "account": "a.identity",
-    "states": """account_members AS m JOIN accounts AS a ON a.id = m.account_id AND m.customer_id = named.id
-        JOIN journey_states AS one ON one.customer_id = a.id""",
+_ROWS = {
+    "customer": "journey_states AS one WHERE one.customer_id = named.id AND one.run = ''",
+    "property": "journey_states AS one WHERE one.customer_id = named.id AND one.run <> ''",
+    "account": """account_members AS m JOIN accounts AS a ON a.id = m.account_id AND m.customer_id = named.id
+        JOIN journey_states AS one ON one.customer_id = a.id WHERE true""",
 }
 _STATES_BY = {
-    (by_id, of_accounts): _STATES.format(
+    (by_id, subject): _STATES.format(
         id=ID_BY_ID if by_id else ID_BY_IDENTITY,
         runs_max=RUNS_PROVED_MAX,
-        **(_OF_ACCOUNTS if of_accounts else _OWN),
+        account="a.identity" if subject == "account" else "NULL",
+        rows=f"{rows} AND position($4 IN one.states) > 0",
     )
     for by_id in (False, True)
-    for of_accounts in (False, True)
+    for subject, rows in _ROWS.items()
 }
 _OWN_TIMELINE = "touchpoints"
 _ACCOUNTS_TIMELINE = """(
@@ -101,12 +101,15 @@ async def find_proof(
         Transient: the store is away or busy.
     """
     definition = active.definition
-    query = _STATES_BY[isinstance(ref, UUID), definition.subject.kind == "account"]
+    query = _STATES_BY[isinstance(ref, UUID), definition.subject.kind]
     async with (
         connection_of(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        rows = await connection.fetch(query, ref, definition.key, definition.version, timeout=QUERY_TIMEOUT_S)
+        key, version = definition.key, definition.version
+        rows = await connection.fetch(
+            query, ref, key, version, mark_of(key, version), timeout=QUERY_TIMEOUT_S
+        )
         if not rows:
             return None
         runs: list[ProofRun] = []
@@ -130,9 +133,10 @@ async def find_proof(
 def _standing(rows: Sequence[asyncpg.Record], definition: Definition) -> Iterator[_Run]:
     """The runs that there are. A customer's own is there without a state too, unless they may have a timeline
     from before the definition, not staged yet."""
-    for id_, has_all, owner_id, run, account, state in rows:
-        if state is not None:
-            yield _Run(owner_id, run, decode_state(state), about_of(definition, run, account))
+    for id_, has_all, owner_id, run, account, states in rows:
+        if states is not None:
+            state = state_in(states, definition.key, definition.version)
+            yield _Run(owner_id, run, state, about_of(definition, run, account))
         elif has_all and definition.subject.kind == "customer":
             yield _Run(id_, "", NOWHERE, CUSTOMER)
 
