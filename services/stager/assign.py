@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from shared.journey.fold import Journey, fold
-from shared.journey.state import NOWHERE, State, Transition
+from shared.journey.state import NEVER, NOWHERE, State, Transition
 from shared.journey.touch import Touch
 
 Place = tuple[str, bool]
@@ -24,10 +24,15 @@ Place = tuple[str, bool]
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """A stored state, and how often its history was folded anew."""
+    """A stored state, and how often its history was folded anew.
+
+    `not_before` is when it became known if that lies ahead of the clock, which has gone back or is another
+    process's: what follows from it becomes known no earlier.
+    """
 
     state: State = msgspec.field(default_factory=lambda: NOWHERE)
     revision: int = 0
+    not_before: datetime = NEVER
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +46,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     added: Sequence[Transition]
     superseded: Sequence[Transition] = ()
     run: str = ""
+
+    def known_at(self, now: datetime) -> datetime:
+        """When it becomes known: now, but never before what it follows from."""
+        return max(now, self.before.not_before)
 
 
 Span = Literal["hour", "day", "month"]

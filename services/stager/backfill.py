@@ -59,12 +59,12 @@ class Backfill:
         return customer_ids[-1]
 
     async def _stage(self, connection: Connection, journey: Journey, customer_ids: Sequence[UUID]) -> None:
+        now = self._clock.now()
         lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
         await connection.execute(lock, customer_ids)
-        states = await read_states(connection, [(one, "") for one in customer_ids], whole=True)
+        states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         missing = [one for one in customer_ids if not states.has(one, journey)]
         # A state without a transition is written too: it may be half-way to one.
         changes = await refold(connection, journey, {one: {} for one in missing})
-        now = self._clock.now()
         await states.save(connection, changes, now)
         await write_changes(connection, changes, self._shard, now)

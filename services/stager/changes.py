@@ -80,12 +80,13 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             change.journey.definition.version,
             change.run,
             old.seq,
+            change.known_at(now),
         )
         for change in changes
         for old in change.superseded
     ]
     if superseded:
-        await connection.execute(sql.SUPERSEDE, *_columns(superseded), now)
+        await connection.execute(sql.SUPERSEDE, *_columns(superseded))
     added = [
         (
             change.customer_id,
@@ -101,10 +102,11 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             new.to_paused,
             new.touchpoint_id,
             new.rule,
-            now,
+            known_at,
             change.run,
         )
         for change in changes
+        for known_at in (change.known_at(now),)
         for new in change.added
     ]
     if added:

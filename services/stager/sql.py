@@ -73,18 +73,21 @@ TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "bo
 
 # Those of the customers and accounts themselves; or with those of their things.
 STATES = """
-SELECT customer_id, run, due_at, states FROM journey_states
+SELECT customer_id, run, due_at, states, CASE WHEN updated_at > $3 THEN updated_at END AS not_before
+FROM journey_states
 WHERE customer_id = ANY($1::uuid[]) AND ($2 OR run = '')
 """
 
 STATES_OF_THINGS = """
-SELECT customer_id, run, due_at, states FROM journey_states
+SELECT customer_id, run, due_at, states, CASE WHEN updated_at > $3 THEN updated_at END AS not_before
+FROM journey_states
 WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 """
 
+# What was written by a clock that went back since counts as settled, or time would stand still until then.
 DUE = """
 SELECT customer_id, run FROM journey_states
-WHERE due_at <= $1 AND updated_at <= $2 ORDER BY due_at LIMIT $3
+WHERE due_at <= $1 AND (updated_at <= $2 OR updated_at > $1) ORDER BY due_at LIMIT $3
 """
 
 TIMELINES = """
@@ -112,9 +115,9 @@ ORDER BY customer_id, run, seq
 """
 
 SUPERSEDE = """
-UPDATE stage_transitions AS t SET superseded_at = $6
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[])
-    AS s (customer_id, journey_key, version, run, seq)
+UPDATE stage_transitions AS t SET superseded_at = s.known_at
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::timestamptz[])
+    AS s (customer_id, journey_key, version, run, seq, known_at)
 WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.version = s.version
     AND t.run = s.run AND t.seq = s.seq AND t.superseded_at IS NULL
 """
@@ -129,7 +132,7 @@ STATE_COLUMNS = ("customer_id", "run", "due_at", "states", "entered_at", "update
 # Of rows without a name, which come last, no name and no time is sent.
 SAVE_STATES = """
 UPDATE journey_states AS s
-SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = $6
+SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = greatest(s.updated_at, $6)
 FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::timestamptz[])
     AS n (customer_id, due_at, states, run, entered_at)
 WHERE s.customer_id = n.customer_id AND s.run = coalesce(n.run, '')

@@ -201,7 +201,7 @@ class BatchStore:
         touches = self._runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        states = await self._read_states(connection, list(touches))
+        states = await self._read_states(connection, list(touches), now)
         changes: list[Change] = []
         refolded: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
         for subject, by_journey in touches.items():
@@ -223,11 +223,13 @@ class BatchStore:
         await write_changes(connection, changes, shard, now)
         return changes
 
-    async def _read_states(self, connection: Connection, subjects: Sequence[Subject]) -> States:
+    async def _read_states(
+        self, connection: Connection, subjects: Sequence[Subject], now: datetime
+    ) -> States:
         """The states of subjects; with those of all things of the customers, while these may have runs that
         the store lacks."""
         whole = any(journey.definition.key not in self._backfilled for journey in self._runs.named)
-        return await read_states(connection, subjects, whole=whole)
+        return await read_states(connection, subjects, now, whole=whole)
 
     def _is_at_the_beginning(self, journey: Journey, owner_id: UUID, states: States) -> bool:
         """Whether a run without a state has no touchpoint from before."""

@@ -49,7 +49,7 @@ class Sweeper:
 
     async def _sweep(self, connection: Connection, subjects: Sequence[Subject]) -> Sequence[Change]:
         now = self._clock.now()
-        states = await read_states(connection, subjects, whole=False)
+        states = await read_states(connection, subjects, now, whole=False)
         changes = [
             run_clock(owner_id, journey, held, now, run)
             for (owner_id, run), journey, held in states.due(self._journeys, now)

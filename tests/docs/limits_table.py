@@ -133,7 +133,7 @@ IN_THE_STAGER: tuple[Limit, ...] = (
     ),
 )
 IN_THE_API: tuple[Limit, ...] = (
-    Limit("items of a page", "services.api.routes.timelines:LIMIT_MAX", "422"),
+    Limit("items of a page", "services.api.routes.parameters:LIMIT_MAX", "422"),
     Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
     Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
     Limit("transitions of a proof", "services.api.routes.proofs:LIMIT_MAX", "422; the latest are told"),
