@@ -18,13 +18,14 @@ from services.stager.definitions import register
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
+from services.stager.publish import Publisher
 from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Transient
-from shared.eventlog.choose import open_reader
-from shared.eventlog.port import TOPIC, EventReader
+from shared.eventlog.choose import open_reader, open_writer
+from shared.eventlog.port import STAGE_CHANGES, TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.health import health_listener
 from shared.journey.catalog import load_definitions
@@ -43,7 +44,7 @@ STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
 CUT_OFF_S = 1.0
 """How long what is cut off may take to tell the store so."""
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 5
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -61,6 +62,8 @@ async def serve(
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
+    failpoints = Failpoints(settings.failpoints)
+    tells = settings.kafka_bootstrap is not None if settings.stage_changes is None else settings.stage_changes
     async with AsyncExitStack() as parts:
         parts.callback(listener.close)
         pool = await open_pool(
@@ -82,21 +85,25 @@ async def serve(
             owner=owner,
             shard=shard,
             new_id=new_row_id,
-            failpoints=Failpoints(settings.failpoints),
+            failpoints=failpoints,
+            tells=tells,
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
-        sweeper = Sweeper(pool, journeys, shard, clock)
+        sweeper = Sweeper(pool, journeys, shard, clock, tells=tells)
         backfill = Backfill(pool, journeys, shard, clock)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
         async with asyncio.TaskGroup() as tasks:
-            work = (
+            work = [
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
                 tasks.create_task(_backfill(backfill, store, stop), name="backfill"),
-            )
+            ]
+            if tells:
+                publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
+                work.append(tasks.create_task(publishing, name="publish"))
             await stop.wait()
             await _end(work, pool, settings.drain_timeout_s / 2)
     log.info("stopped")
@@ -179,6 +186,41 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
             timers.labels(change.journey.definition.key).inc(len(change.added))
         if not changes:
             await _wait(stop, SWEEP_EVERY_S)
+
+
+async def _publish(
+    settings: Settings,
+    pool: Pool,
+    metrics: Metrics,
+    failpoints: Failpoints,
+    stop: asyncio.Event,
+    clock: Clock,
+) -> None:
+    """Publish stage changes, waiting for a log that is away.
+
+    Raises:
+        ConfigError: the log refuses us, or would not keep what it acks.
+    """
+    while not stop.is_set():
+        try:
+            writer = await open_writer(
+                kafka_bootstrap=settings.kafka_bootstrap,
+                data_dir=settings.data_dir,
+                partitions=settings.kafka_partitions,
+                replicas=settings.kafka_replicas,
+                clock=clock,
+                topic=STAGE_CHANGES,
+                accept_weak_topic=settings.kafka_accept_weak_topic,
+                local_keep_bytes=settings.local_log_keep_bytes,
+            )
+        except Transient as error:
+            log.warning("log_away", extra=fields(topic=STAGE_CHANGES, error=str(error)))
+            await _wait(stop, RETRY_S)
+            continue
+        try:
+            await Publisher(pool, writer, metrics, failpoints).run(stop)
+        finally:
+            await writer.close(settings.drain_timeout_s / 5)
 
 
 async def _backfill(backfill: Backfill, store: BatchStore, stop: asyncio.Event) -> None:

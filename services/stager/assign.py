@@ -37,7 +37,11 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be written of one run of a journey: a customer's, an account's (then `customer_id` is the
-    account's), or that of a customer's thing that has the name `run`."""
+    account's), or that of a customer's thing that has the name `run`.
+
+    `late` is the earliest touchpoint that came too late for the held state. What isn't `told` goes out to
+    nobody: it is history from before the definition.
+    """
 
     customer_id: UUID
     journey: Journey
@@ -46,6 +50,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     added: Sequence[Transition]
     superseded: Sequence[Transition] = ()
     run: str = ""
+    late: UUID | None = None
+    told: bool = True
 
     def known_at(self, now: datetime) -> datetime:
         """When it becomes known: now, but never before what it follows from."""
@@ -97,6 +103,15 @@ def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime, ru
     """Let time run to `now` for the held state."""
     state, added = journey.advance(held.state, now)
     return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
+
+
+def unheard(change: Change, now: datetime) -> Change:
+    """The first change of a run by a definition that is newer than its timeline: told to nobody, who would
+    hear the history of years. So time runs to `now` too, or the sweeper would have to do that, and
+    tell it."""
+    state, added = change.journey.advance(change.after.state, now)
+    after = msgspec.structs.replace(change.after, state=state)
+    return msgspec.structs.replace(change, after=after, added=[*change.added, *added], told=False)
 
 
 def refold(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from services.stager import sql
+from services.stager.assign import unheard
 from services.stager.changes import refold, write_changes
 from services.stager.runs import is_of_accounts
 from services.stager.states import read_states
@@ -65,6 +66,7 @@ class Backfill:
         states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         missing = [one for one in customer_ids if not states.has(one, journey)]
         # A state without a transition is written too: it may be half-way to one.
-        changes = await refold(connection, journey, {one: {} for one in missing})
+        refolded = await refold(connection, journey, {one: {} for one in missing})
+        changes = [unheard(change, now) for change in refolded]
         await states.save(connection, changes, now)
         await write_changes(connection, changes, self._shard, now)

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from services.stager import assign, sql
+from services.stager.announce import messages
 from services.stager.assign import Change, Held
 from services.stager.runs import is_of_accounts
 from shared.codec import decode
@@ -70,6 +71,14 @@ async def write_changes(connection: Connection, changes: Sequence[Change], shard
     if changes:
         await _write_transitions(connection, changes, now)
         await _write_counts(connection, changes, shard)
+
+
+async def tell(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    """Put what consumers are told of the changes into the outbox; their customers and accounts must be
+    locked."""
+    rows = [(str(owner_id).encode(), message) for owner_id, message in messages(changes, now)]
+    if rows:
+        await connection.copy_records_to_table("outbox", columns=sql.OUTBOX_COLUMNS, records=rows)
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:

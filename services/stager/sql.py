@@ -184,6 +184,18 @@ FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[]) AS n (partition, "
 ON CONFLICT DO NOTHING
 """
 
+OUTBOX_COLUMNS = ("key", "value")
+
+OUTBOX_WAITING_S = """
+SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
+"""
+
+LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
+
+TAKE_OUTBOX = """
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
+"""
+
 NOT_BACKFILLED = """
 SELECT key, version FROM journey_definitions
 WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))

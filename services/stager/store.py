@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
-from services.stager.assign import Change, Held, carry_on, is_late
+from services.stager.assign import Change, Held, carry_on, is_late, unheard
 from services.stager.batch import Batch, Incoming
-from services.stager.changes import refold, write_changes
+from services.stager.changes import refold, tell, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.runs import Runs, Subject
 from services.stager.states import States, read_states
@@ -77,7 +79,8 @@ class _Filed:
 
 
 class BatchStore:
-    """The stager's writes. One owner name a process; `shard` is the counters' row that it writes.
+    """The stager's writes. One owner name a process; `shard` is the counters' row that it writes. With
+    `tells`, what consumers are told of its changes goes into the outbox.
 
     Every method raises Transient when the store is away or busy (the outcome of a commit is then unknown)
     and Contended when it was rolled back and can be run again at once.
@@ -93,6 +96,7 @@ class BatchStore:
         shard: int,
         new_id: NewId,
         failpoints: Failpoints,
+        tells: bool = False,
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
@@ -104,6 +108,7 @@ class BatchStore:
         self._failpoints = failpoints
         self._known_types = known_types()
         self._backfilled: set[str] = set()
+        self._tells = tells
         self._ids = Ids(unseen_from)
 
     def trust_absence(self, journey: Journey) -> None:
@@ -218,9 +223,17 @@ class BatchStore:
                 else:
                     changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
         for journey, held_by_owner in refolded.items():
-            changes += await refold(connection, journey, held_by_owner)
+            for change in await refold(connection, journey, held_by_owner):
+                subject = (change.customer_id, change.run)
+                if states.held(subject, journey) is None:
+                    changes.append(unheard(change, now))
+                else:
+                    first = touches[subject][journey][0].id
+                    changes.append(msgspec.structs.replace(change, late=first))
         await states.save(connection, changes, now)
         await write_changes(connection, changes, shard, now)
+        if self._tells:
+            await tell(connection, changes, now)
         return changes
 
     async def _read_states(

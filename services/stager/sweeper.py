@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from services.stager import sql
 from services.stager.assign import Change, run_clock
-from services.stager.changes import write_changes
+from services.stager.changes import tell, write_changes
 from services.stager.runs import Subject
 from services.stager.states import read_states
 from shared.clock import Clock
@@ -24,13 +24,17 @@ SETTLE = timedelta(seconds=2)
 
 
 class Sweeper:
-    """Applies due times of the active journeys."""
+    """Applies due times of the active journeys; with `tells`, what consumers are told of it goes into the
+    outbox."""
 
-    def __init__(self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock, *, tells: bool = False
+    ) -> None:
         self._pool = pool
         self._journeys = journeys
         self._shard = shard
         self._clock = clock
+        self._tells = tells
 
     async def sweep(self) -> Sequence[Change]:
         """Apply what is due to some runs and say what changed; nothing changed: all is done for now.
@@ -57,6 +61,8 @@ class Sweeper:
         changes = [change for change in changes if change.added]
         await states.save_swept(connection, changes, self._journeys, now)
         await write_changes(connection, changes, self._shard, now)
+        if self._tells:
+            await tell(connection, changes, now)
         return changes
 
     async def _locked(self, connection: Connection, due: Sequence[Subject]) -> list[Subject]:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -216,6 +217,17 @@ dead_letters = Table(
     Column("reason", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
     Column("recorded_at", _TIME, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column(
+        "id", BigInteger, Identity(always=True), primary_key=True, comment="rises with a customer's history"
+    ),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False, comment="the message without its id"),
+    Column("recorded_at", _TIME, nullable=False, server_default=text("now()")),
 )
 
 sources = Table(

@@ -117,6 +117,16 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "the rest comes with the next one",
     ),
     Limit(
+        "stage changes published at once",
+        "services.stager.publish:MESSAGES_MAX",
+        "the rest comes with the next ones",
+    ),
+    Limit(
+        "keeping stage changes",
+        "services.stager.publish:APPEND_TIMEOUT_S",
+        "they wait, and are told again",
+    ),
+    Limit(
         "unknown types counted by name, a shard of the counters",
         "shared.touchpoint_types:UNKNOWN_TYPES_MAX",
         "those beyond are counted together",

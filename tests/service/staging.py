@@ -31,6 +31,7 @@ class Staging:
     journeys: Sequence[Journey]
     store: BatchStore
     stands: Claimed
+    tells: bool
 
     async def commit(self, now: datetime, *touchpoints: Touchpoint) -> Done:
         """Stage touchpoints in one batch."""
@@ -43,7 +44,7 @@ class Staging:
 
     async def sweep(self, now: datetime) -> None:
         """Let time run to `now`."""
-        sweeper = Sweeper(self.pool, self.journeys, 1, ManualClock(now))
+        sweeper = Sweeper(self.pool, self.journeys, 1, ManualClock(now), tells=self.tells)
         while await sweeper.sweep():
             pass
 
@@ -63,9 +64,14 @@ class Staging:
 
 @asynccontextmanager
 async def staging(
-    database_url: str, journeys: Sequence[Journey], registered_at: datetime
+    database_url: str,
+    journeys: Sequence[Journey],
+    registered_at: datetime,
+    *,
+    tells: bool = False,
+    trusted: bool = True,
 ) -> AsyncIterator[Staging]:
-    """A stager on a store, which it trusts to have every customer's state."""
+    """A stager on a store; `trusted`: to have every customer's state. With `tells` it fills the outbox."""
     pool = await open_pool(database_url, connections_max=4, service="test")
     try:
         async with connection_of(pool) as connection:
@@ -78,9 +84,10 @@ async def staging(
             shard=0,
             new_id=uuid7,
             failpoints=Failpoints(),
+            tells=tells,
         )
-        for journey in journeys:
+        for journey in journeys if trusted else ():
             store.trust_absence(journey)
-        yield Staging(pool, journeys, store, await store.claim(0, 0))
+        yield Staging(pool, journeys, store, await store.claim(0, 0), tells)
     finally:
         await pool.close()
