@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 import asyncpg
@@ -12,10 +13,11 @@ import asyncpg
 from services.stager import assign, sql
 from services.stager.announce import messages
 from services.stager.assign import Change, Held
+from services.stager.checkpoints import read_checkpoints, write_checkpoints
 from services.stager.runs import is_of_accounts
 from shared.codec import decode
 from shared.journey.fold import Journey, runs_of
-from shared.journey.state import Transition
+from shared.journey.state import State, Transition
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
 
@@ -24,15 +26,24 @@ _REFOLDS_AT_ONCE = 500
 
 
 async def refold(
-    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]]
+    connection: Connection,
+    journey: Journey,
+    held: Mapping[UUID, Mapping[str, Held]],
+    late: Mapping[UUID, Touch] = MappingProxyType({}),
 ) -> list[Change]:
-    """Fold the whole timelines of customers, or of accounts, anew in one journey: those of their runs that
-    are given, or all if none is."""
+    """Fold the timelines of customers, or of accounts, anew in one journey: those of their runs that are
+    given, or all if none is. A customer of whom it is said which touch came `late` first is folded from the
+    last checkpoint before it, if there is one."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
         page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
-        changes += await _refold_page(connection, journey, {one: held[one] for one in page})
+        since = await read_checkpoints(connection, journey, {one: late[one] for one in page if one in late})
+        whole = {one: held[one] for one in page if one not in since}
+        if whole:
+            changes += await _refold_page(connection, journey, whole)
+        if since:
+            changes += await _refold_tails(connection, journey, {one: held[one][""] for one in since}, since)
     return changes
 
 
@@ -59,6 +70,30 @@ async def _refold_page(
     return changes
 
 
+async def _refold_tails(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Held], since: Mapping[UUID, State]
+) -> list[Change]:
+    """Fold what lies behind the checkpoints of customers."""
+    types = None if journey.types is None else sorted(journey.types)
+    key, version = journey.definition.key, journey.definition.version
+    lens = Lens([journey.asks])
+    ats, ids = [state.at for state in since.values()], [state.id for state in since.values()]
+    timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    tails = (sql.TIMELINE_TAILS, list(since), types, lens.types_with_content, ats, ids)
+    for row in await connection.fetch(*tails):
+        timelines[row["customer_id"]].append(_touch(lens, row))
+    seqs = [state.transitions for state in since.values()]
+    histories: dict[UUID, list[Transition]] = defaultdict(list)
+    for customer_id, *transition in await connection.fetch(
+        sql.HISTORY_TAILS, list(since), key, version, seqs
+    ):
+        histories[customer_id].append(Transition(*transition))
+    return [
+        assign.refold(one, journey, held[one], histories[one], timelines[one], since=state)
+        for one, state in since.items()
+    ]
+
+
 def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
     if row["body"] is None:
         return Touch(row["occurred_at"], row["id"], row["type"], row["channel"])
@@ -66,11 +101,12 @@ def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
-    """Write transitions, counts and flows of the changes; their customers and accounts must be locked, and
-    their states are for the caller to save."""
+    """Write transitions, counts, flows and checkpoints of the changes; their customers and accounts must be
+    locked, and their states are for the caller to save."""
     if changes:
         await _write_transitions(connection, changes, now)
         await _write_counts(connection, changes, shard)
+        await write_checkpoints(connection, changes)
 
 
 async def tell(connection: Connection, changes: Sequence[Change], now: datetime) -> None:

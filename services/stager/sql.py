@@ -114,6 +114,50 @@ WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 AND su
 ORDER BY customer_id, run, seq
 """
 
+# The fences keep the planner from joining whole tables, of which it knows nothing while they are new.
+CHECKPOINTS = """
+SELECT l.customer_id, c.state
+FROM unnest($3::uuid[], $4::timestamptz[], $5::uuid[]) AS l (customer_id, at, id)
+CROSS JOIN LATERAL (
+    SELECT state FROM checkpoints
+    WHERE customer_id = l.customer_id AND journey_key = $1 AND version = $2 AND (at, id) < (l.at, l.id)
+    ORDER BY at DESC, id DESC LIMIT 1
+) AS c
+"""
+
+TIMELINE_TAILS = """
+SELECT t.* FROM unnest($1::uuid[], $4::timestamptz[], $5::uuid[]) AS s (customer_id, at, id)
+CROSS JOIN LATERAL (
+    SELECT customer_id, occurred_at, id, type, channel,
+        CASE WHEN $3::text[] IS NULL OR type = ANY($3) THEN body END AS body
+    FROM touchpoints
+    WHERE customer_id = s.customer_id AND (occurred_at, id) > (s.at, s.id)
+        AND ($2::text[] IS NULL OR type = ANY($2))
+    OFFSET 0
+) AS t ORDER BY t.customer_id, t.occurred_at, t.id
+"""
+
+HISTORY_TAILS = """
+SELECT h.* FROM unnest($1::uuid[], $4::int[]) AS s (customer_id, seq)
+CROSS JOIN LATERAL (
+    SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+    FROM stage_transitions
+    WHERE customer_id = s.customer_id AND journey_key = $2 AND version = $3 AND stage_transitions.seq >= s.seq
+        AND superseded_at IS NULL
+    OFFSET 0
+) AS h ORDER BY h.customer_id, h.seq
+"""
+
+CHECKPOINT_COLUMNS = ("customer_id", "journey_key", "version", "at", "id", "state")
+
+DROP_CHECKPOINTS = """
+DELETE FROM checkpoints AS c
+USING unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[])
+    AS o (customer_id, journey_key, version, at, id)
+WHERE c.customer_id = o.customer_id AND c.journey_key = o.journey_key AND c.version = o.version
+    AND (c.at, c.id) > (o.at, o.id)
+"""
+
 SUPERSEDE = """
 UPDATE stage_transitions AS t SET superseded_at = s.known_at
 FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::timestamptz[])

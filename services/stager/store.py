@@ -223,13 +223,18 @@ class BatchStore:
                 else:
                     changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
         for journey, held_by_owner in refolded.items():
-            for change in await refold(connection, journey, held_by_owner):
+            first = {
+                owner_id: touches[owner_id, ""][journey][0]
+                for owner_id, runs in held_by_owner.items()
+                if "" in runs
+            }
+            for change in await refold(connection, journey, held_by_owner, first):
                 subject = (change.customer_id, change.run)
                 if states.held(subject, journey) is None:
                     changes.append(unheard(change, now))
                 else:
-                    first = touches[subject][journey][0].id
-                    changes.append(msgspec.structs.replace(change, late=first))
+                    late = touches[subject][journey][0].id
+                    changes.append(msgspec.structs.replace(change, late=late))
         await states.save(connection, changes, now)
         await write_changes(connection, changes, shard, now)
         if self._tells:

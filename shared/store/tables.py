@@ -144,6 +144,17 @@ stage_transitions = Table(
     ),
 )
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("at", _TIME, primary_key=True),
+    Column("id", Uuid, primary_key=True, comment="the touchpoint after which the fold had this state"),
+    Column("state", LargeBinary, nullable=False),
+)
+
 stage_counts = Table(
     "stage_counts",
     metadata,
@@ -248,5 +259,5 @@ api_keys = Table(
     Column("revoked_at", _TIME),
 )
 
-BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions)
+BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions, checkpoints)
 """The tables whose rows belong to one customer: their keys begin with `customer_id`."""

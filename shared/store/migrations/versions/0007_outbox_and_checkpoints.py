@@ -1,4 +1,4 @@
-"""What was committed and is still to be told."""
+"""What was committed and is still to be told; and states along a timeline, for a refold to begin at."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ CREATE TABLE outbox (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)
 """
 
+_CHECKPOINTS = """
+CREATE TABLE checkpoints (
+    customer_id uuid,
+    journey_key text,
+    version integer,
+    at timestamptz,
+    id uuid,
+    state bytea NOT NULL,
+    PRIMARY KEY (customer_id, journey_key, version, at, id)
+)
+"""
+
 
 def upgrade() -> None:
     op.execute(_OUTBOX)
+    op.execute(_CHECKPOINTS)
