@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -110,6 +111,10 @@ async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
     except RejseError:
         raise
     except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A rollback that fails hides why it was made; whoever cancelled would wait for ever.
+            raise asyncio.CancelledError from error
         known = classified(error)
         if known is None:
             raise

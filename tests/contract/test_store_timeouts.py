@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
 from shared.errors import Transient
 from shared.store import engine
 from shared.store.engine import Pool, connection_of, open_pool
+from tests.support.ports import free_port
+from tests.support.proxy import Mood, Proxy
 
 
 @pytest.fixture
@@ -87,3 +91,30 @@ async def freeze_with_a_lock(pool: Pool) -> None:
         async with connection_of(pool) as other:
             assert await other.fetchval("SELECT count(*) FROM customers") == 0
         await frozen.execute("SELECT 1")
+
+
+async def test_who_is_cancelled_while_the_store_is_silent_ends_as_cancelled(database_url: str) -> None:
+    """A rollback that gets no answer makes an error of its own of a cancellation; a task that took that for
+    a store that is away would go on, and whoever waits for its end wait for ever."""
+    server, port = urlsplit(database_url).port, free_port()
+    assert server is not None
+    began = asyncio.Event()
+
+    async def work(pool: Pool) -> None:
+        async with connection_of(pool) as connection, connection.transaction():
+            began.set()
+            await connection.execute("SELECT pg_sleep(5)")
+
+    with Proxy(port, server) as proxy:
+        pool = await open_pool(
+            database_url.replace(f":{server}/", f":{port}/"), connections_max=1, service="test"
+        )
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(work(pool))
+            await began.wait()
+            proxy.set(Mood(hole=True))
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)
+            pool.terminate()
+
+    assert task.cancelled()
