@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
-from uuid import UUID
 
 from starlette.applications import Starlette
 
 from services.stager.backfill import Backfill
 from services.stager.definitions import register
+from services.stager.in_force import InForce
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
@@ -23,13 +23,12 @@ from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
-from shared.errors import Transient
+from shared.errors import Contended, Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
-from shared.journey.fold import Journey
 from shared.lifecycle import serve_http
 from shared.logs import fields
 from shared.metrics import Metrics
@@ -41,9 +40,10 @@ from shared.store.ids import new_row_id
 log = logging.getLogger("rejse.stager")
 
 SWEEP_EVERY_S = 1.0
+FOLLOW_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 5
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 _SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -57,7 +57,6 @@ async def serve(
         ConfigError: a definition, or the durability of the store or the log, is not as it must be.
     """
     definitions = load_definitions(settings.journeys_dir, settings.journeys)
-    journeys = [Journey(definition) for definition in definitions]
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
@@ -75,9 +74,10 @@ async def serve(
         if reader is None:
             return
         parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
+        in_force = InForce(pool)
         store = BatchStore(
             pool,
-            journeys,
+            in_force,
             log_id=reader.log_id,
             owner=owner,
             shard=shard,
@@ -86,17 +86,18 @@ async def serve(
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
-        sweeper = Sweeper(pool, journeys, shard, clock)
-        backfill = Backfill(pool, journeys, shard, clock)
+        sweeper = Sweeper(pool, in_force, shard, clock)
+        backfill = Backfill(pool, in_force, shard, clock)
         probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
-        log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
+        log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:
             ended = asyncio.Event()
             tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
             work = (
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
-                tasks.create_task(_backfill(backfill, store, stop), name="backfill"),
+                tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
+                tasks.create_task(_follow(in_force, stop), name="in-force"),
             )
             await stop.wait()
             await _end(work, settings.drain_timeout_s / 2)
@@ -177,28 +178,34 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
             await _wait(stop, SWEEP_EVERY_S)
 
 
-async def _backfill(backfill: Backfill, store: BatchStore, stop: asyncio.Event) -> None:
-    """Bring new definitions up to the timelines, then end."""
-    after: dict[str, UUID] = {}
+async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Stage by versions that are wanted, and let them take over."""
+    customers = metrics.counter("rejse_stager_backfilled_customers_total")
     while not stop.is_set():
         try:
-            pending = await backfill.pending()
-            for journey in backfill.journeys:
-                if journey not in pending:
-                    store.trust_absence(journey)
-            if not pending:
-                return
-            journey = pending[0]
-            key = journey.definition.key
-            reached = await backfill.page(journey, *([after[key]] if key in after else []))
+            page = await backfill.page()
+        except Contended:
+            continue
         except Transient as error:
             log.warning("backfill_failed", extra=fields(error=str(error)))
+            page = None
+        if page is None:
             await _wait(stop, RETRY_S)
             continue
-        if reached is None:
-            log.info("backfilled", extra=fields(journey=key))
-        else:
-            after[key] = reached
+        customers.labels(page.version.key).inc(page.customers)
+        if page.took_over:
+            log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
+        await _wait(stop, page.seconds)
+
+
+async def _follow(in_force: InForce, stop: asyncio.Event) -> None:
+    """Notice what is in force while nothing is staged, and how far a backfill is."""
+    while not stop.is_set():
+        try:
+            await in_force.follow()
+        except Transient as error:
+            log.warning("store_away", extra=fields(error=str(error)))
+        await _wait(stop, FOLLOW_EVERY_S)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 from uuid import UUID
 
 from shared.journey.fold import Journey, fold
-from shared.journey.state import NOWHERE, State, Transition
+from shared.journey.state import NEVER, NOWHERE, State, Transition
 from shared.journey.touch import Touch
 
 Place = tuple[str, bool]
@@ -95,12 +95,13 @@ def refold(
     held: Held,
     history: Sequence[Transition],
     timeline: Iterable[Touch],
+    until: datetime = NEVER,
 ) -> Change:
-    """Fold the whole timeline anew, as far in time as the held state had come.
+    """Fold the whole timeline anew, as far in time as the held state had come, and at least to `until`.
 
     `history` is the standing history of the held state, in order.
     """
-    state, new_history = fold(journey, timeline, held.state.at)
+    state, new_history = fold(journey, timeline, max(held.state.at, until))
     standing = _common_prefix(history, new_history)
     superseded = history[standing:]
     after = Held(state, held.revision + 1 if superseded else held.revision)

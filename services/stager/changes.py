@@ -7,66 +7,60 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
-from shared.codec import decode
 from shared.journey.fold import Journey
-from shared.journey.state import Transition, decode_state, encode_state
-from shared.journey.touch import Lens, Touch
+from shared.journey.state import NEVER, Transition, decode_state, encode_state
 from shared.store.engine import Connection
+from shared.store.timelines import read_timelines
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
 
-StateKey = tuple[UUID, str]
-"""A customer and a journey's key."""
+StateKey = tuple[UUID, Journey]
 
 
 async def read_states(
     connection: Connection, customer_ids: Sequence[UUID], journeys: Sequence[Journey]
 ) -> dict[StateKey, Held]:
     """The held states of customers in journeys, as far as they have any."""
-    keys = [journey.definition.key for journey in journeys]
-    versions = [journey.definition.version for journey in journeys]
+    known = {(journey.definition.key, journey.definition.version): journey for journey in journeys}
+    keys, versions = [key for key, _ in known], [version for _, version in known]
     rows = await connection.fetch(sql.STATES, customer_ids, keys, versions)
     return {
-        (row["customer_id"], row["journey_key"]): Held(decode_state(row["state"]), row["revision"])
+        (row["customer_id"], known[row["journey_key"], row["version"]]): Held(
+            decode_state(row["state"]), row["revision"]
+        )
         for row in rows
     }
 
 
-async def refold(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
-    """Fold the whole timelines of customers anew, in one journey."""
+async def refold(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Held], until: datetime = NEVER
+) -> list[Change]:
+    """Fold the whole timelines of customers anew, in one journey; time runs at least to `until`."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
         page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
-        changes += await _refold_page(connection, journey, {one: held[one] for one in page})
+        changes += await _refold_page(connection, journey, {one: held[one] for one in page}, until)
     return changes
 
 
-async def _refold_page(connection: Connection, journey: Journey, held: Mapping[UUID, Held]) -> list[Change]:
-    types = None if journey.types is None else sorted(journey.types)
+async def _refold_page(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Held], until: datetime
+) -> list[Change]:
     key, version = journey.definition.key, journey.definition.version
-    lens = Lens([journey.asks])
-    timelines: dict[UUID, list[Touch]] = defaultdict(list)
-    for row in await connection.fetch(sql.TIMELINES, list(held), types, lens.types_with_content):
-        timelines[row["customer_id"]].append(_touch(lens, row))
+    timelines = await read_timelines(connection, list(held), [journey])
     histories: dict[UUID, list[Transition]] = defaultdict(list)
     for customer_id, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
         histories[customer_id].append(Transition(*transition))
     return [
-        assign.refold(customer_id, journey, state, histories[customer_id], timelines[customer_id])
+        assign.refold(
+            customer_id, journey, state, histories[customer_id], timelines.get(customer_id, ()), until
+        )
         for customer_id, state in held.items()
     ]
-
-
-def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
-    if row["body"] is None:
-        return Touch(row["occurred_at"], row["id"], row["type"], row["channel"])
-    return lens.touch(row["id"], decode(row["body"]))
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:

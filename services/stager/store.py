@@ -7,8 +7,9 @@ differs. Only touchpoints that are new teach identities and are filed. An id or 
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
 knowing it.
 
-A customer without a state in a journey is at its beginning, if every customer of before has been staged by it
-(`trust_absence`). Until then the customer may have a timeline from before the definition, and is refolded.
+A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
+run again with those. A version that is to take over doesn't know all customers of before; those that it
+doesn't are refolded, from a timeline that may be older than the definition.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import read_states, refold, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
+from services.stager.in_force import Folding, InForce
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
@@ -77,7 +79,7 @@ class BatchStore:
     def __init__(
         self,
         pool: Pool,
-        journeys: Sequence[Journey],
+        in_force: InForce,
         *,
         log_id: str,
         owner: str,
@@ -87,20 +89,14 @@ class BatchStore:
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
-        self._journeys = journeys
-        self._lens = Lens(journey.asks for journey in journeys)
+        self._in_force = in_force
         self._log_id = log_id
         self._owner = owner
         self._shard = shard
         self._new_id = new_id
         self._failpoints = failpoints
         self._known_types = known_types()
-        self._backfilled: set[str] = set()
         self._ids = Ids(unseen_from)
-
-    def trust_absence(self, journey: Journey) -> None:
-        """Take note that the store has the journey's state of every customer that has one."""
-        self._backfilled.add(journey.definition.key)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
         """Make a partition ours: every batch of an earlier owner fails from now on. It stands where it
@@ -126,15 +122,16 @@ class BatchStore:
             Permanent: the store refuses what a record says; nothing was written.
         """
         self._failpoints.reach("stager.read")
+        folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             self._failpoints.reach("stager.begin")
-            await self._fence(connection, batch, held)
+            await self._fence(connection, batch, held, folding)
             self._failpoints.reach("stager.fenced")
             sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
-            changes = await self._fold(connection, filed)
+            changes = await self._fold(connection, filed, folding)
             shard = (self._shard + lane) % COUNTER_SHARDS
             await write_changes(connection, changes, shard, now)
             unknown = unknown_types(sorted_.fresh, self._known_types)
@@ -152,7 +149,9 @@ class BatchStore:
             unknown.total(),
         )
 
-    async def _fence(self, connection: Connection, batch: Batch, held: Mapping[int, Claimed]) -> None:
+    async def _fence(
+        self, connection: Connection, batch: Batch, held: Mapping[int, Claimed], folding: Folding
+    ) -> None:
         partitions = [advance.partition for advance in batch.advances]
         moved = await connection.fetch(
             sql.FENCE,
@@ -166,6 +165,9 @@ class BatchStore:
         )
         if len(moved) != len(partitions):
             raise FencedOut(f"partitions {sorted(set(partitions) - {row['partition'] for row in moved})}")
+        if any(row["revision"] != folding.revision for row in moved):
+            self._in_force.outdate()
+            raise Contended("other journeys are in force")
 
     async def _file(self, connection: Connection, fresh: Sequence[Incoming], now: datetime) -> _Filed:
         """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints."""
@@ -183,21 +185,22 @@ class BatchStore:
         await _store_touchpoints(connection, by_customer)
         return _Filed(by_customer, frozenset(filing.new_customers))
 
-    async def _fold(self, connection: Connection, filed: _Filed) -> list[Change]:
-        touches = _touches_by_journey(filed.by_customer, self._journeys, self._lens)
+    async def _fold(self, connection: Connection, filed: _Filed, folding: Folding) -> list[Change]:
+        touches = _touches_by_journey(filed.by_customer, folding.journeys, folding.lens)
         if not touches:
             return []
         customer_ids = list({customer_id for customer_id, _ in touches})
-        states = await read_states(connection, customer_ids, self._journeys)
+        states = await read_states(connection, customer_ids, folding.journeys)
         changes = []
         late: dict[Journey, dict[UUID, Held]] = defaultdict(dict)
         for (customer_id, journey), sorted_touches in touches.items():
-            key = journey.definition.key
-            held = states.get((customer_id, key))
-            if held is None and (key in self._backfilled or customer_id in filed.new_customers):
-                held = Held()
-            if held is None or is_late(held, sorted_touches):
-                late[journey][customer_id] = held or Held()
+            held = states.get((customer_id, journey))
+            known = customer_id in filed.new_customers or folding.knows(
+                journey, customer_id, has_state=held is not None
+            )
+            held = held or Held()
+            if not known or is_late(held, sorted_touches):
+                late[journey][customer_id] = held
             else:
                 changes.append(carry_on(customer_id, journey, held, sorted_touches))
         for journey, held_by_customer in late.items():

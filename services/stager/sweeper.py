@@ -14,6 +14,7 @@ from uuid import UUID
 from services.stager import sql
 from services.stager.assign import Change, run_clock
 from services.stager.changes import read_states, write_changes
+from services.stager.in_force import InForce
 from shared.clock import Clock
 from shared.journey.fold import Journey
 from shared.store.engine import Connection, Pool, connection_of
@@ -23,12 +24,11 @@ SETTLE = timedelta(seconds=2)
 
 
 class Sweeper:
-    """Applies due times of the active journeys."""
+    """Applies due times of the journeys in force."""
 
-    def __init__(self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock) -> None:
+    def __init__(self, pool: Pool, in_force: InForce, shard: int, clock: Clock) -> None:
         self._pool = pool
-        self._journeys = journeys
-        self._by_key = {journey.definition.key: journey for journey in journeys}
+        self._in_force = in_force
         self._shard = shard
         self._clock = clock
 
@@ -43,23 +43,23 @@ class Sweeper:
 
     async def _sweep(self, connection: Connection) -> Sequence[Change]:
         now = self._clock.now()
-        due = await self._due(connection)
+        journeys = self._in_force.now.journeys
+        due = await self._due(connection, journeys)
         if not due:
             return []
         async with connection.transaction():
             rows = await connection.fetch(sql.LOCK_FREE_CUSTOMERS, due)
-            states = await read_states(connection, [row["id"] for row in rows], self._journeys)
+            states = await read_states(connection, [row["id"] for row in rows], journeys)
             changes = [
-                run_clock(customer_id, self._by_key[key], held, now)
-                for (customer_id, key), held in states.items()
+                run_clock(customer_id, journey, held, now) for (customer_id, journey), held in states.items()
             ]
             changes = [change for change in changes if change.added]
             await write_changes(connection, changes, self._shard, now)
         return changes
 
-    async def _due(self, connection: Connection) -> list[UUID]:
+    async def _due(self, connection: Connection, journeys: Sequence[Journey]) -> list[UUID]:
         now = self._clock.now()
-        keys = [journey.definition.key for journey in self._journeys]
-        versions = [journey.definition.version for journey in self._journeys]
+        keys = [journey.definition.key for journey in journeys]
+        versions = [journey.definition.version for journey in journeys]
         rows = await connection.fetch(sql.DUE_CUSTOMERS, now, now - SETTLE, keys, versions, CUSTOMERS_MAX)
         return list({row["customer_id"] for row in rows})

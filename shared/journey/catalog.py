@@ -33,11 +33,7 @@ def load_definitions(
         for key in sorted(wanted - {definition.key for definition, _ in known})
     ]
     active = tuple(definition for definition, _ in known if definition.key in wanted)
-    problems += [
-        f"journey {one.key} is about {_told(one)}: only journeys about the customer can be active yet"
-        for one in active
-        if one.subject.kind != "customer"
-    ]
+    problems += [reason for one in active if (reason := why_not_active(one))]
     if problems:
         raise ConfigError("\n".join(problems))
     return active
@@ -62,9 +58,13 @@ def all_definitions(journeys_dir: Path | None) -> tuple[tuple[Definition, bool],
     return tuple(zip(linked([one for one, _ in ordered]), (built_in for _, built_in in ordered), strict=True))
 
 
-def _told(definition: Definition) -> str:
+def why_not_active(definition: Definition) -> str | None:
+    """Why a definition can't be active; None: it can."""
     subject = definition.subject
-    return "the account" if subject.kind == "account" else f"what {subject.property_name} names"
+    if subject.kind == "customer":
+        return None
+    told = "the account" if subject.kind == "account" else f"what {subject.property_name} names"
+    return f"journey {definition.key} is about {told}: only journeys about the customer can be active yet"
 
 
 def _read_built_in() -> list[tuple[str, str]]:

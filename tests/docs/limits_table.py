@@ -114,9 +114,14 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "customers of a sweep", "services.stager.sweeper:CUSTOMERS_MAX", "the rest comes with the next one"
     ),
     Limit(
-        "customers of a page of backfill",
-        "services.stager.backfill:CUSTOMERS_MAX",
+        "customers of a page of a backfill or a what-if",
+        "shared.store.pages:CUSTOMERS_MAX",
         "the rest comes with the next one",
+    ),
+    Limit(
+        "changes of stage told of a sample of a what-if",
+        "shared.store.what_if:HISTORY_MAX",
+        "the latest are told",
     ),
     Limit(
         "unknown types counted by name, a shard of the counters",

@@ -29,18 +29,21 @@ from shared.store.engine import Connection
 from shared.touchpoint_types import known_types
 
 _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
-_STATES = "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1"
+_STATES = (
+    "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1 AND version = $2"
+)
 _HISTORIES = """
 SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
-FROM stage_transitions WHERE journey_key = $1 AND superseded_at IS NULL ORDER BY customer_id, seq
+FROM stage_transitions WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL
+ORDER BY customer_id, seq
 """
 _COUNTS = """
 SELECT stage, paused, sum(count)::bigint AS count FROM stage_counts
-WHERE journey_key = $1 GROUP BY stage, paused
+WHERE journey_key = $1 AND version = $2 GROUP BY stage, paused
 """
 _FLOWS = """
 SELECT span, since, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
-WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5, 6
+WHERE journey_key = $1 AND version = $2 GROUP BY 1, 2, 3, 4, 5, 6
 """
 _UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GROUP BY type"
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
@@ -93,11 +96,11 @@ async def _journey_differences(
     timelines: dict[UUID, list[Touch]],
     now: datetime | None,
 ) -> list[str]:
-    key = journey.definition.key
+    key, version = journey.definition.key, journey.definition.version
     found: list[str] = []
-    states = {row["customer_id"]: row for row in await connection.fetch(_STATES, key)}
+    states = {row["customer_id"]: row for row in await connection.fetch(_STATES, key, version)}
     histories: dict[UUID, list[Transition]] = defaultdict(list)
-    for row in await connection.fetch(_HISTORIES, key):
+    for row in await connection.fetch(_HISTORIES, key, version):
         histories[row["customer_id"]].append(Transition(*list(row)[1:]))
     counts: Counter[Any] = Counter()
     flows: Counter[Any] = Counter()
@@ -121,10 +124,10 @@ async def _journey_differences(
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {
-        (row["stage"], row["paused"]): row["count"] for row in await connection.fetch(_COUNTS, key)
+        (row["stage"], row["paused"]): row["count"] for row in await connection.fetch(_COUNTS, key, version)
     }
     found += _counter_differences(f"{key}: count of", counts, stored_counts)
-    stored_flows = {tuple(row)[:-1]: row["count"] for row in await connection.fetch(_FLOWS, key)}
+    stored_flows = {tuple(row)[:-1]: row["count"] for row in await connection.fetch(_FLOWS, key, version)}
     found += _counter_differences(f"{key}: flow", flows, stored_flows)
     return found
 

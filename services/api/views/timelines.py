@@ -49,7 +49,8 @@ SELECT * FROM (
         AND (at, coalesce(touchpoint_id, '{NO_TOUCHPOINT}'),
             CASE WHEN touchpoint_id IS NULL THEN {BY_TIME} ELSE {CAUSED} END,
             journey_key COLLATE "C", version, seq) < ($4, $5, $6::int, $7::text, $8::int, $9::int)
-        AND (journey_key, version) IN (SELECT key, max(version) FROM journey_definitions GROUP BY key)
+        AND (journey_key, version) IN (
+            SELECT key, version FROM journey_definitions WHERE activated_at IS NOT NULL)
     ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC, 5 DESC, 6 DESC LIMIT $14)
 ) AS items ORDER BY at DESC, touchpoint_id DESC, rank DESC, journey DESC, version DESC, seq DESC LIMIT $14
 """

@@ -1,0 +1,80 @@
+"""A what-if as tables on a console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from shared.store.what_if import Came, Sample, Side, WhatIf
+
+NOWHERE = "(not begun)"
+
+
+def report(found: WhatIf, console: Console) -> None:
+    """Print the counts before and after, who would move from where to where, and the samples."""
+    against = "nothing active" if found.active_version is None else f"version {found.active_version}"
+    console.print(
+        f"{found.journey} version {found.version} against {against}, as of {found.at:%Y-%m-%d %H:%M} UTC: "
+        f"{found.customers:,} customers, {found.touchpoints:,} touchpoints that concern it; "
+        f"{found.moved:,} customers would be elsewhere.",
+        markup=False,
+        highlight=False,
+    )
+    console.print(_stages(found), _moves(found))
+    for number, sample in enumerate(found.samples, 1):
+        console.print(_sample(number, sample))
+
+
+def _stages(found: WhatIf) -> Table:
+    table = Table("stage", *(Column(name, justify="right") for name in ("before", "after", "difference")))
+    for one in found.stages:
+        difference = (one.after or 0) - (one.before or 0)
+        table.add_row(
+            one.stage,
+            _count(one.before, one.before_paused),
+            _count(one.after, one.after_paused),
+            f"{difference:+,}" if difference else "",
+        )
+    return table
+
+
+def _count(count: int | None, paused: int | None) -> str:
+    if count is None:
+        return "–"
+    return f"{count:,} ({paused:,} paused)" if paused else f"{count:,}"
+
+
+def _moves(found: WhatIf) -> Table:
+    """The matrix: a row for each place of before, a column for each of after."""
+    counts = {(one.from_, one.to): one.count for one in found.moves}
+    places: list[str | None] = [None, *(one.stage for one in found.stages)]
+    rows = [place for place in places if any(origin == place for origin, _ in counts)]
+    columns = [place for place in places if any(target == place for _, target in counts)]
+    table = Table("from \\ to", *(Column(place or NOWHERE, justify="right") for place in columns))
+    for origin in rows:
+        row = [counts.get((origin, target), 0) for target in columns]
+        table.add_row(origin or NOWHERE, *(f"{count:,}" if count else "" for count in row))
+    return table
+
+
+def _sample(number: int, sample: Sample) -> Table:
+    table = Table("before", "after", title=f"{number}. {sample.customer}", title_justify="left")
+    table.add_row(_where(sample.before), _where(sample.after))
+    table.add_row(_history(sample.before.history), _history(sample.after.history))
+    return table
+
+
+def _where(side: Side) -> str:
+    since = f" since {side.entered_at:%Y-%m-%d %H:%M}" if side.entered_at else ""
+    lap = f", lap {side.lap}" if side.lap > 1 else ""
+    return f"{side.stage or NOWHERE}{' (paused)' if side.paused else ''}{since}{lap}"
+
+
+def _history(history: Sequence[Came]) -> str:
+    return "\n".join(
+        f"{one.at:%Y-%m-%d %H:%M} {one.change} {one.to}: {one.rule}, "
+        + (f"touchpoint {one.touchpoint}" if one.touchpoint else "time")
+        for one in history
+    )

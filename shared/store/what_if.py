@@ -1,0 +1,225 @@
+"""What if a definition were active? Both, it and the active version, folded over the stored timelines.
+
+Nothing is written. All pages read one snapshot; each has as many customers as takes a short time, and between
+two of them the store has as long for others. What is held is a page, the sums and the samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from shared.clock import Clock
+from shared.journey.definition import Definition
+from shared.journey.fold import Journey, fold
+from shared.journey.state import NOWHERE, Kind, State, Transition
+from shared.journey.touch import Touch
+from shared.store.engine import Connection
+from shared.store.pages import BEFORE_ALL, CUSTOMERS_TOTAL, PageSize
+from shared.store.timelines import read_timelines
+
+HISTORY_MAX = 20
+"""The changes of a sample that are told: the latest."""
+
+_CUSTOMERS = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"
+_Move = tuple[str | None, str | None]
+
+
+class Came(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """How a customer came somewhere: by a touchpoint, or by time if that is null, and by which rule."""
+
+    at: datetime
+    change: Kind
+    from_: str | None
+    to: str
+    to_paused: bool
+    touchpoint: UUID | None
+    rule: str
+
+
+class Side(msgspec.Struct, frozen=True):
+    """Where a customer is by one of the versions, and how they came there, the latest last; `stage` is null
+    before the journey has begun."""
+
+    stage: str | None
+    paused: bool
+    entered_at: datetime | None
+    lap: int
+    history: Sequence[Came]
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A customer who would be elsewhere."""
+
+    customer: UUID
+    before: Side
+    after: Side
+
+
+class PlaceBoth(msgspec.Struct, frozen=True):
+    """How many customers are in a stage or an exit by the active version, and by the other one, and how many
+    of them are paused there; null where the version has no such place."""
+
+    stage: str
+    before: int | None
+    before_paused: int | None
+    after: int | None
+    after_paused: int | None
+
+
+class Move(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """How many customers are in one place and would be in another, or the same; null: not begun."""
+
+    from_: str | None
+    to: str | None
+    count: int
+
+
+class WhatIf(msgspec.Struct, frozen=True):
+    """What a definition would make of the customers. `active_version` is the one that it is compared with,
+    null if there is none. Not `complete`: the time was up, and only so many customers, those who came first,
+    were looked at."""
+
+    journey: str
+    version: int
+    active_version: int | None
+    at: datetime
+    complete: bool
+    customers: int
+    touchpoints: int
+    moved: int
+    stages: Sequence[PlaceBoth]
+    moves: Sequence[Move]
+    samples: Sequence[Sample]
+
+
+async def what_if(
+    connection: Connection,
+    definition: Definition,
+    active: Definition | None,
+    at: datetime,
+    clock: Clock,
+    *,
+    samples: int = 10,
+    seconds_max: float | None = None,
+    show: Callable[[int, int | None], None] = lambda done, total: None,
+) -> WhatIf:
+    """Fold everybody's touchpoints up to `at` by both versions, and compare.
+
+    Raises:
+        Transient: the store is away or busy.
+    """
+    began_s = clock.monotonic_s()
+    comparison = Comparison(definition, active, at, samples)
+    size, after, complete = PageSize(), BEFORE_ALL, False
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        total: int = await connection.fetchval(CUSTOMERS_TOTAL)
+        while seconds_max is None or clock.monotonic_s() - began_s < seconds_max:
+            page_s = clock.monotonic_s()
+            ids: list[UUID] = [row["id"] for row in await connection.fetch(_CUSTOMERS, after, size.customers)]
+            if not ids:
+                complete = True
+                break
+            comparison.add(ids, await read_timelines(connection, ids, comparison.journeys, at))
+            after = ids[-1]
+            show(comparison.customers, total)
+            took_s = clock.monotonic_s() - page_s
+            size.took(len(ids), took_s)
+            await clock.sleep(took_s)
+    return comparison.told(complete)
+
+
+class Comparison:
+    """Two versions over the customers that were added: the sums, and some samples of each move."""
+
+    def __init__(
+        self, definition: Definition, active: Definition | None, at: datetime, samples_max: int
+    ) -> None:
+        self._journey = Journey(definition)
+        self._active = None if active is None else Journey(active)
+        self._at = at
+        self._samples_max = samples_max
+        self._places: Counter[tuple[bool, str, bool]] = Counter()
+        self._moves: Counter[_Move] = Counter()
+        self._samples: dict[_Move, list[Sample]] = {}
+        self._touchpoints = 0
+        self.customers = 0
+
+    @property
+    def journeys(self) -> Sequence[Journey]:
+        """What is folded by."""
+        return [self._journey] if self._active is None else [self._journey, self._active]
+
+    def add(self, customer_ids: Sequence[UUID], timelines: Mapping[UUID, Sequence[Touch]]) -> None:
+        """Fold some more customers, of whom some have no timeline."""
+        self.customers += len(customer_ids)
+        self._moves[None, None] += len(customer_ids) - len(timelines)
+        for customer_id, timeline in timelines.items():
+            self._touchpoints += len(timeline)
+            before = (NOWHERE, []) if self._active is None else fold(self._active, timeline, self._at)
+            self._compare(customer_id, before, fold(self._journey, timeline, self._at))
+
+    def told(self, complete: bool) -> WhatIf:
+        """What was found, with samples of as many different moves as there are, the commonest first."""
+        definition = self._journey.definition
+        active = None if self._active is None else self._active.definition
+        commonest = self._moves.most_common()
+        kept = [self._samples.get(move, []) for move, _ in commonest]
+        in_turns = [some[turn] for turn in range(self._samples_max) for some in kept if turn < len(some)]
+        return WhatIf(
+            journey=definition.key,
+            version=definition.version,
+            active_version=None if active is None else active.version,
+            at=self._at,
+            complete=complete,
+            customers=self.customers,
+            touchpoints=self._touchpoints,
+            moved=sum(count for (origin, target), count in commonest if origin != target),
+            stages=self._stages(definition, active),
+            moves=[Move(origin, target, count) for (origin, target), count in commonest if count],
+            samples=in_turns[: self._samples_max],
+        )
+
+    def _compare(
+        self,
+        customer_id: UUID,
+        before: tuple[State, Sequence[Transition]],
+        after: tuple[State, Sequence[Transition]],
+    ) -> None:
+        for is_after, (state, _) in ((False, before), (True, after)):
+            if state.place is not None:
+                self._places[is_after, state.place, state.paused] += 1
+        move = before[0].place, after[0].place
+        self._moves[move] += 1
+        if move[0] != move[1]:
+            kept = self._samples.setdefault(move, [])
+            if len(kept) < self._samples_max:
+                kept.append(Sample(customer_id, _side(*before), _side(*after)))
+
+    def _stages(self, definition: Definition, active: Definition | None) -> list[PlaceBoth]:
+        olds = () if active is None else active.places
+        gone = [place for place in olds if place not in definition.places]
+        return [
+            PlaceBoth(
+                place,
+                *(self._count(False, place) if place in olds else (None, None)),
+                *(self._count(True, place) if place in definition.places else (None, None)),
+            )
+            for place in (*definition.places, *gone)
+        ]
+
+    def _count(self, is_after: bool, place: str) -> tuple[int, int]:
+        paused = self._places[is_after, place, True]
+        return self._places[is_after, place, False] + paused, paused
+
+
+def _side(state: State, history: Sequence[Transition]) -> Side:
+    came = [
+        Came(one.at, one.kind, one.from_place, one.to_place, one.to_paused, one.touchpoint_id, one.rule)
+        for one in history[-HISTORY_MAX:]
+    ]
+    return Side(state.place, state.paused, state.entered_at, state.lap, came)
