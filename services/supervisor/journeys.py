@@ -31,6 +31,8 @@ from shared.store.what_if import WhatIf, what_if
 Answer = TypeVar("Answer")
 
 LOOK_EVERY_S = 0.3
+ACTIVE, AT_FIRST = "yes", "at first"
+"""What `state` says of a version that is active, and of one that will be once there is a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def known(environ: Mapping[str, str]) -> Sequence[Known]:
     asked = {one.key for one in load_definitions(settings.journeys_dir, settings.journeys)}
     stored = {(one.key, one.version): one for one in _stored(environ)}
     found = {
-        (one.key, one.version): Known(one.key, one.version, "at first" if one.key in asked else "no", one)
+        (one.key, one.version): Known(one.key, one.version, AT_FIRST if one.key in asked else "no", one)
         for one, _ in all_definitions(settings.journeys_dir)
     }
     for place, version in stored.items():
@@ -87,6 +89,19 @@ def find(environ: Mapping[str, str], name: str) -> Definition:
     definition = found[-1].definition
     if definition is None:
         raise ConfigError(f"journey {key} version {found[-1].version} can't be read by this version of Rejse")
+    return definition
+
+
+def find_active(environ: Mapping[str, str], key: str) -> Definition:
+    """The active version of a key; without a store, the one that would be.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [one for one in known(environ) if one.key == key and one.state in (ACTIVE, AT_FIRST)]
+    definition = found[-1].definition if found else None
+    if definition is None:
+        raise ConfigError(f"no version of {key} is active: name two")
     return definition
 
 
@@ -190,9 +205,6 @@ def deactivate(environ: Mapping[str, str], key: str) -> None:
     now = SystemClock().now()
     if not with_store(environ, lambda store: retire(store, key, now)):
         raise ConfigError(f"there is no active journey {key!r}")
-
-
-ACTIVE = "yes"
 
 
 def _state(version: Version) -> str:

@@ -30,7 +30,7 @@ def list_() -> None:
         label = one.definition.labels["en"] if one.definition else "of another Rejse"
         places = ", ".join(one.definition.places) if one.definition else ""
         table.add_row(one.key, str(one.version), one.state, label, places)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command()
@@ -64,6 +64,37 @@ def validate(
     _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
 
 
+@app.command()
+def diff(
+    name: Named,
+    other: Annotated[
+        str, typer.Argument(metavar="[FILE|KEY[@VERSION]]", help="the newer one", show_default=False)
+    ] = "",
+) -> None:
+    """Tell what changed from one definition to another, or from the active version to the only one.
+
+    Exit code: 0 they say the same, 1 they don't.
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from services.supervisor.journey_diff import changes
+    from services.supervisor.journeys import find, find_active
+
+    named = find(os.environ, name)
+    before, after = (named, find(os.environ, other)) if other else (find_active(os.environ, named.key), named)
+    found = changes(before, after)
+    if not found:
+        _tell("They say the same.")
+        return
+    columns = (Column(f"{one.key} version {one.version}", overflow="fold") for one in (before, after))
+    table = Table("what", *columns, show_lines=True)
+    for change in found:
+        table.add_row(change.what, change.before, change.after)
+    Console(markup=False).print(table)
+    raise typer.Exit(1)
+
+
 @app.command("what-if")
 def what_if(
     name: Named,
@@ -88,7 +119,7 @@ def what_if(
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
-        report(found, Console())
+        report(found, Console(markup=False))
 
 
 @app.command()

@@ -19,7 +19,6 @@ def report(found: WhatIf, console: Console) -> None:
         f"{found.journey} version {found.version} against {against}, as of {found.at:%Y-%m-%d %H:%M} UTC: "
         f"{found.customers:,} customers, {found.touchpoints:,} touchpoints that concern it; "
         f"{found.moved:,} customers would be elsewhere.",
-        markup=False,
         highlight=False,
     )
     console.print(_stages(found), _moves(found))
