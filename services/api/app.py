@@ -14,7 +14,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.types import ASGIApp
 
 from services.api.metrics import CATALOGUE
-from services.api.routes import customers, docs, journeys, proofs, timelines, types
+from services.api.routes import customers, definitions, docs, journeys, proofs, timelines, types
 from services.api.routes.gate import Gate
 from services.api.settings import Settings
 from services.api.views.reference import Reference
@@ -71,6 +71,7 @@ def create_app(
     timelines.add_routes(api.router, pool)
     proofs.add_routes(api.router, pool, reference, clock)
     journeys.add_routes(api.router, pool, reference, clock)
+    definitions.add_routes(api.router, pool, clock)
     types.add_routes(api.router, pool)
     api.router.routes.extend(probe_routes(readiness, metrics))
     return api

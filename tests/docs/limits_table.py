@@ -135,6 +135,12 @@ IN_THE_STAGER: tuple[Limit, ...] = (
     ),
 )
 IN_THE_API: tuple[Limit, ...] = (
+    Limit(
+        "a what-if",
+        "services.api.routes.definitions:WHAT_IF_TIMEOUT_S",
+        "those met by then are told of",
+    ),
+    Limit("samples of a what-if", "services.api.routes.definitions:SAMPLES_MAX", "422"),
     Limit("items of a page", "services.api.routes.timelines:LIMIT_MAX", "422"),
     Limit("a query", "services.api.views.customers:QUERY_TIMEOUT_S", "503"),
     Limit(
