@@ -74,7 +74,7 @@ async def serve(
         if reader is None:
             return
         parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
-        in_force = InForce(pool)
+        in_force, failpoints = InForce(pool), Failpoints(settings.failpoints)
         store = BatchStore(
             pool,
             in_force,
@@ -82,12 +82,12 @@ async def serve(
             owner=owner,
             shard=shard,
             new_id=new_row_id,
-            failpoints=Failpoints(settings.failpoints),
+            failpoints=failpoints,
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, in_force, shard, clock)
-        backfill = Backfill(pool, in_force, shard, clock)
+        backfill = Backfill(pool, in_force, shard, clock, failpoints)
         probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:

@@ -21,6 +21,7 @@ from services.stager.changes import read_states, refold, write_changes
 from services.stager.in_force import InForce
 from shared.clock import Clock
 from shared.errors import Contended
+from shared.failpoints import Failpoints
 from shared.journey.fold import Journey
 from shared.store.definitions import Version, count_customers, next_wanted, reach, take_over
 from shared.store.engine import Connection, Pool, connection_of
@@ -46,12 +47,14 @@ class Backfill:
         in_force: InForce,
         shard: int,
         clock: Clock,
+        failpoints: Failpoints,
         customers: int = CUSTOMERS_AT_FIRST,
     ) -> None:
         self._pool = pool
         self._in_force = in_force
         self._shard = shard
         self._clock = clock
+        self._failpoints = failpoints
         self._size = PageSize(customers)
 
     async def page(self) -> Page | None:
@@ -82,6 +85,7 @@ class Backfill:
                 await reach(connection, wanted, customer_ids[-1], len(customer_ids))
             else:
                 await take_over(connection, wanted.key, wanted.version, self._clock.now())
+            self._failpoints.reach("stager.page")
         seconds = self._clock.monotonic_s() - began_s
         self._size.took(len(customer_ids), seconds)
         return Page(wanted, len(customer_ids), seconds, not customer_ids)

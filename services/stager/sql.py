@@ -60,11 +60,14 @@ WHERE customer_id = ANY($1::uuid[]) AND (journey_key, version) IN
     (SELECT * FROM unnest($2::text[], $3::int[]))
 """
 
+# By version, so that what a retired one has left due is not looked at again and again.
 DUE_CUSTOMERS = """
-SELECT customer_id FROM journey_states
-WHERE due_at <= $1 AND updated_at <= $2 AND (journey_key, version) IN
-    (SELECT * FROM unnest($3::text[], $4::int[]))
-ORDER BY due_at LIMIT $5
+SELECT due.customer_id FROM unnest($3::text[], $4::int[]) AS j (key, version) CROSS JOIN LATERAL (
+    SELECT customer_id, due_at FROM journey_states
+    WHERE journey_key = j.key AND version = j.version AND due_at <= $1 AND updated_at <= $2
+    ORDER BY due_at LIMIT $5
+) AS due
+ORDER BY due.due_at LIMIT $5
 """
 
 HISTORIES = """

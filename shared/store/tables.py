@@ -110,7 +110,13 @@ journey_states = Table(
     Column("revision", Integer, nullable=False, comment="how often the history was folded anew"),
     Column("state", LargeBinary, nullable=False, comment="the fold's state, to be carried on"),
     Column("updated_at", _TIME, nullable=False),
-    Index("journey_states_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "journey_states_due_idx",
+        "journey_key",
+        "version",
+        "due_at",
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
 )
 
 stage_transitions = Table(

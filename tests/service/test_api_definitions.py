@@ -11,6 +11,7 @@ import pytest
 from services.stager.backfill import Backfill
 from services.stager.in_force import InForce
 from shared.clock import SystemClock
+from shared.failpoints import Failpoints
 from shared.journey.fold import Journey
 from shared.store.engine import open_pool
 from shared.strict_yaml import BYTES_MAX
@@ -44,7 +45,7 @@ async def staged(database_url: str) -> None:
     pool = await open_pool(database_url, connections_max=3, service="test")
     in_force = InForce(pool)
     await in_force.follow()
-    backfill = Backfill(pool, in_force, 0, SystemClock())
+    backfill = Backfill(pool, in_force, 0, SystemClock(), Failpoints())
     while await backfill.page():
         pass
     await pool.close()

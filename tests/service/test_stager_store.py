@@ -132,7 +132,7 @@ class World:
 
     async def backfill(self, clock: Clock) -> None:
         await self.in_force.follow()
-        backfill = Backfill(self.pool, self.in_force, 5, clock)
+        backfill = Backfill(self.pool, self.in_force, 5, clock, Failpoints())
         while await backfill.page():
             pass
 
@@ -519,7 +519,7 @@ async def test_a_definition_that_is_there_before_any_customer_needs_no_backfill(
     """In a new store nobody can have a timeline from before."""
     await world.register()
 
-    assert await Backfill(world.pool, world.in_force, 5, ManualClock(NOW)).page() is None
+    assert await Backfill(world.pool, world.in_force, 5, ManualClock(NOW), Failpoints()).page() is None
     assert (await world.in_force.follow()).journeys
 
 

@@ -17,6 +17,7 @@ from services.stager.definitions import register
 from services.stager.in_force import InForce
 from services.stager.sweeper import SETTLE
 from shared.errors import ConfigError
+from shared.failpoints import Failpoints
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
 from shared.journey.language import linked, parse
@@ -111,7 +112,7 @@ async def test_what_is_active_is_the_fold_at_every_moment(world: World, steps: l
 async def page(world: World, clock: ManualClock) -> Page | None:
     """A page of one customer, as one of a larger store."""
     await world.in_force.follow()
-    backfill = Backfill(world.pool, world.in_force, 5, clock, customers=1)
+    backfill = Backfill(world.pool, world.in_force, 5, clock, Failpoints(), customers=1)
     return await backfill.page()
 
 

@@ -1,7 +1,7 @@
 """The oracle of the store: recomputes everything from the timelines and names what differs.
 
-`python -m tests.support.audit DATABASE_URL [JOURNEYS_DIR]` prints the differences, one a line, and ends
-with 1 if there are any.
+`python -m tests.support.audit DATABASE_URL` prints the differences of the active journeys, one a line, and
+ends with 1 if there are any.
 
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
 of each customer's timeline gives, and the counts of unknown types what the timelines hold.
@@ -14,17 +14,16 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from shared.codec import decode
-from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, fold
 from shared.journey.state import Transition, decode_state
 from shared.journey.touch import Lens, Touch
+from shared.store.definitions import fetch_active
 from shared.store.engine import Connection
 from shared.touchpoint_types import known_types
 
@@ -154,18 +153,20 @@ def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, in
     ]
 
 
-async def _audit(database_url: str, journeys_dir: Path | None) -> list[str]:
+async def _audit(database_url: str) -> list[str]:
     connection = await asyncpg.connect(database_url)
     try:
-        journeys = [Journey(definition) for definition in load_definitions(journeys_dir)]
         # One snapshot, so that a stager at work can't come between two of the questions.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await differences(connection, journeys)
+            active = await fetch_active(connection)
+            if not active:
+                return ["no journey is active"]
+            return await differences(connection, [Journey(one.definition()) for one in active])
     finally:
         await connection.close()
 
 
 if __name__ == "__main__":
-    found = asyncio.run(_audit(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None))
+    found = asyncio.run(_audit(sys.argv[1]))
     print("\n".join(found))
     sys.exit(1 if found else 0)
