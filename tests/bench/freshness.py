@@ -77,11 +77,11 @@ def _sample(pipeline: Pipeline, numbers: Iterator[int]) -> Measure:
     return found
 
 
-async def sampled(pipeline: Pipeline, run: int) -> Measure:
+async def sampled(pipeline: Pipeline, run: int, rate_s: float = RATE_S) -> Measure:
     """Send at the fixed rate and watch every so many-th event; latencies are from 2xx to visible."""
     async with asyncio.TaskGroup() as tasks:
         watchers = [await _Watcher.open(pipeline) for _ in range(_WATCHERS)]
-        load = _Sampled(pipeline, run, watchers, tasks)
+        load = _Sampled(pipeline, run, rate_s, watchers, tasks)
         loaded = await load.run()
     fresh_s = sorted(load.fresh_s)
     for watcher in watchers:
@@ -98,9 +98,14 @@ class _Sampled(Paced):
     """Paced events of which every so many-th is watched from its 2xx on."""
 
     def __init__(
-        self, pipeline: Pipeline, run: int, watchers: Sequence[_Watcher], tasks: asyncio.TaskGroup
+        self,
+        pipeline: Pipeline,
+        run: int,
+        rate_s: float,
+        watchers: Sequence[_Watcher],
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        super().__init__(Job(pipeline.ingest_port, (), SECONDS, pipeline.pids), RATE_S)
+        super().__init__(Job(pipeline.ingest_port, (), SECONDS, pipeline.pids), rate_s)
         self._key = pipeline.write_key
         self._run = run
         self._numbers = itertools.count()

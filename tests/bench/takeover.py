@@ -1,6 +1,7 @@
 """A what-if and a backfill over a large store: how fast they are, and how fresh live staging stays meanwhile.
 
-`BENCH_TOUCHPOINTS` says over how many touchpoints, 1,000,000 unless set.
+`BENCH_TOUCHPOINTS` says over how many touchpoints (1,000,000 unless set), and `BENCH_RATE_S` how many come
+live a second (1,000).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.support.child import inherited_env
 from tests.support.journeys import EVERYTHING
 
 TOUCHPOINTS = int(os.environ.get("BENCH_TOUCHPOINTS", "1000000"))
+RATE_S = float(os.environ.get("BENCH_RATE_S", freshness.RATE_S))
 ALONE, WITH_BACKFILL, WITH_WHAT_IF = "live staging", "live staging, a backfill", "live staging, a what-if"
 BACKFILL, WHAT_IF = "backfill", "what-if, of two versions"
 _ACTIVE = "SELECT count(*) FROM journey_definitions WHERE key = $1 AND activated_at IS NOT NULL"
@@ -73,7 +75,7 @@ def _beside(
 
 
 def _sample(pipeline: Pipeline, numbers: Iterator[int]) -> Measure:
-    found: Measure = apart(sampled, pipeline, next(numbers), core=None)
+    found: Measure = apart(sampled, pipeline, next(numbers), RATE_S, core=None)
     return found
 
 
@@ -117,7 +119,7 @@ def _section(rows: Mapping[str, Measure]) -> Section:
         rows,
         notes=(
             f"{TOUCHPOINTS:,} touchpoints of {TOUCHPOINTS // history.TOUCHES_EACH:,} customers in the store; "
-            f"live: {freshness.RATE_S:,.0f} events a second through ingest, Kafka, stager and api, from 2xx "
+            f"live: {RATE_S:,.0f} events a second through ingest, Kafka, stager and api, from 2xx "
             f"to visible, sampled in turns of {freshness.SECONDS:.0f} s until the job is done.",
             "Backfill: from asking for the journey to its being active, by one stager, which stages the live "
             "events too. What-if: the whole command, folding by two versions. Both end at the end of a turn. "
