@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.table import Column, Table
 
-from shared.store.what_if import Came, Sample, Side, WhatIf
+from shared.journey.proof import ProofRun
+from shared.store.what_if import Sample, WhatIf
 
 NOWHERE = "(not begun)"
 
@@ -60,20 +59,29 @@ def _moves(found: WhatIf) -> Table:
 
 def _sample(number: int, sample: Sample) -> Table:
     table = Table("before", "after", title=f"{number}. {sample.customer}", title_justify="left")
-    table.add_row(_where(sample.before), _where(sample.after))
-    table.add_row(_history(sample.before.history), _history(sample.after.history))
+    for part in (_where, _history, _near):
+        table.add_row(*("" if run is None else part(run) for run in (sample.before, sample.after)))
     return table
 
 
-def _where(side: Side) -> str:
-    since = f" since {side.entered_at:%Y-%m-%d %H:%M}" if side.entered_at else ""
-    lap = f", lap {side.lap}" if side.lap > 1 else ""
-    return f"{side.stage or NOWHERE}{' (paused)' if side.paused else ''}{since}{lap}"
+def _where(run: ProofRun) -> str:
+    since = f" since {run.entered_at:%Y-%m-%d %H:%M}" if run.entered_at else ""
+    lap = f", lap {run.lap}" if run.lap > 1 else ""
+    return f"{run.stage or NOWHERE}{' (paused)' if run.paused else ''}{since}{lap}"
 
 
-def _history(history: Sequence[Came]) -> str:
+def _history(run: ProofRun) -> str:
+    """How they came there, each change with its cause."""
     return "\n".join(
-        f"{one.at:%Y-%m-%d %H:%M} {one.change} {one.to}: {one.rule}, "
-        + (f"touchpoint {one.touchpoint}" if one.touchpoint else "time")
-        for one in history
+        f"{one.at:%Y-%m-%d %H:%M} {one.change} {one.to}: {one.cause.says}"
+        + (f" ({one.cause.touchpoint.type}, {one.cause.touchpoint.channel})" if one.cause.touchpoint else "")
+        for one in run.transitions
     )
+
+
+def _near(run: ProofRun) -> str:
+    """The rule that came closest, and what it lacks."""
+    nearest = next((one for one in run.near if one.reasons), None)
+    if nearest is None:
+        return ""
+    return f"nearest: {nearest.rule}, but {'; '.join(reason.says for reason in nearest.reasons)}"

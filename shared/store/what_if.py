@@ -16,7 +16,10 @@ import msgspec
 from shared.clock import Clock
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
-from shared.journey.state import NOWHERE, Kind, State, Transition
+from shared.journey.misses import Seen
+from shared.journey.proof import ProofRun, Prover
+from shared.journey.reasons import TouchRef
+from shared.journey.state import NOWHERE, State, Transition
 from shared.journey.touch import Touch
 from shared.store.engine import Connection
 from shared.store.pages import BEFORE_ALL, CUSTOMERS_TOTAL, PageSize
@@ -24,40 +27,21 @@ from shared.store.timelines import read_timelines
 
 HISTORY_MAX = 20
 """The changes of a sample that are told: the latest."""
+SEEN_MAX = 200
+"""The touchpoints of a sample among which near misses are looked for: the newest."""
 
 _CUSTOMERS = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"
 _Move = tuple[str | None, str | None]
-
-
-class Came(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """How a customer came somewhere: by a touchpoint, or by time if that is null, and by which rule."""
-
-    at: datetime
-    change: Kind
-    from_: str | None
-    to: str
-    to_paused: bool
-    touchpoint: UUID | None
-    rule: str
-
-
-class Side(msgspec.Struct, frozen=True):
-    """Where a customer is by one of the versions, and how they came there, the latest last; `stage` is null
-    before the journey has begun."""
-
-    stage: str | None
-    paused: bool
-    entered_at: datetime | None
-    lap: int
-    history: Sequence[Came]
+_Folded = tuple[State, Sequence[Transition]]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A customer who would be elsewhere."""
+    """A customer who would be elsewhere, with the proofs by the active version (null: there is none) and by
+    the other one. Their near misses are looked for among the touchpoints that concern one of the two."""
 
     customer: UUID
-    before: Side
-    after: Side
+    before: ProofRun | None
+    after: ProofRun
 
 
 class PlaceBoth(msgspec.Struct, frozen=True):
@@ -161,7 +145,7 @@ class Comparison:
         for customer_id, timeline in timelines.items():
             self._touchpoints += len(timeline)
             before = (NOWHERE, []) if self._active is None else fold(self._active, timeline, self._at)
-            self._compare(customer_id, before, fold(self._journey, timeline, self._at))
+            self._compare(customer_id, timeline, before, fold(self._journey, timeline, self._at))
 
     def told(self, complete: bool) -> WhatIf:
         """What was found, with samples of as many different moves as there are, the commonest first."""
@@ -184,12 +168,7 @@ class Comparison:
             samples=in_turns[: self._samples_max],
         )
 
-    def _compare(
-        self,
-        customer_id: UUID,
-        before: tuple[State, Sequence[Transition]],
-        after: tuple[State, Sequence[Transition]],
-    ) -> None:
+    def _compare(self, customer_id: UUID, timeline: Sequence[Touch], before: _Folded, after: _Folded) -> None:
         for is_after, (state, _) in ((False, before), (True, after)):
             if state.place is not None:
                 self._places[is_after, state.place, state.paused] += 1
@@ -198,7 +177,19 @@ class Comparison:
         if move[0] != move[1]:
             kept = self._samples.setdefault(move, [])
             if len(kept) < self._samples_max:
-                kept.append(Sample(customer_id, _side(*before), _side(*after)))
+                proved = None if self._active is None else self._proved(self._active, timeline, before)
+                kept.append(Sample(customer_id, proved, self._proved(self._journey, timeline, after)))
+
+    def _proved(self, journey: Journey, timeline: Sequence[Touch], folded: _Folded) -> ProofRun:
+        state, history = folded
+        by_id = {one.id: TouchRef(one.id, one.at, one.type, one.channel) for one in timeline}
+        latest = [
+            (one, None if one.touchpoint_id is None else by_id[one.touchpoint_id])
+            for one in history[-HISTORY_MAX:]
+        ]
+        newest = timeline[: -SEEN_MAX - 1 : -1]
+        seen = Seen(newest, whole=len(newest) == len(timeline))
+        return Prover(journey).prove(state, latest, seen, self._at)
 
     def _stages(self, definition: Definition, active: Definition | None) -> list[PlaceBoth]:
         olds = () if active is None else active.places
@@ -215,11 +206,3 @@ class Comparison:
     def _count(self, is_after: bool, place: str) -> tuple[int, int]:
         paused = self._places[is_after, place, True]
         return self._places[is_after, place, False] + paused, paused
-
-
-def _side(state: State, history: Sequence[Transition]) -> Side:
-    came = [
-        Came(one.at, one.kind, one.from_place, one.to_place, one.to_paused, one.touchpoint_id, one.rule)
-        for one in history[-HISTORY_MAX:]
-    ]
-    return Side(state.place, state.paused, state.entered_at, state.lap, came)

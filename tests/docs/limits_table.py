@@ -124,6 +124,11 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "the latest are told",
     ),
     Limit(
+        "touchpoints of a sample of a what-if",
+        "shared.store.what_if:SEEN_MAX",
+        "near misses are looked for among the newest",
+    ),
+    Limit(
         "unknown types counted by name, a shard of the counters",
         "shared.touchpoint_types:UNKNOWN_TYPES_MAX",
         "those beyond are counted together",

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from services.api.routes.docs import admin_responses
 from services.api.routes.operation import Answer
 from services.api.routes.parameters import Parameters, Time
+from services.api.routes.proofs import RUN_EXAMPLE
 from services.api.views.versions import (
     JourneyVersion,
     JourneyVersions,
@@ -50,23 +51,6 @@ _VALID_EXAMPLE = {
     "stages": ["trial", "member"],
     "exits": ["left"],
 }
-_SIDE = {
-    "stage": "trial",
-    "paused": True,
-    "entered_at": "2026-02-01T12:00:00Z",
-    "lap": 1,
-    "history": [
-        {
-            "at": "2026-02-01T12:00:00Z",
-            "change": "pause",
-            "from": "trial",
-            "to": "trial",
-            "to_paused": True,
-            "touchpoint": "019a0000-0000-7000-8000-000000000001",
-            "rule": "trial.pause",
-        }
-    ],
-}
 _WHAT_IF_EXAMPLE = {
     "journey": "gym",
     "version": 2,
@@ -76,13 +60,13 @@ _WHAT_IF_EXAMPLE = {
     "customers": 9310,
     "touchpoints": 81_022,
     "moved": 1,
-    "stages": [{"stage": "trial", "before": 2, "before_paused": 2, "after": 1, "after_paused": 1}],
-    "moves": [{"from": "trial", "to": "left", "count": 1}],
+    "stages": [{"stage": "member", "before": 2, "before_paused": 2, "after": 1, "after_paused": 1}],
+    "moves": [{"from": "member", "to": "regular", "count": 1}],
     "samples": [
         {
             "customer": "019a0000-0000-7000-8000-000000000000",
-            "before": _SIDE,
-            "after": {**_SIDE, "stage": "left"},
+            "before": RUN_EXAMPLE,
+            "after": {**RUN_EXAMPLE, "stage": "regular"},
         }
     ],
 }

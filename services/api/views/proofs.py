@@ -28,7 +28,7 @@ TOUCHPOINTS_READ_MAX = 200
 """How many of the newest touchpoints are read, to find near misses."""
 
 _STATE = """
-SELECT named.id, s.state, d.backfilled_at IS NOT NULL AS has_all
+SELECT named.id, s.state, d.activated_at IS NOT NULL AS has_all
 FROM ({id}) AS named
 LEFT JOIN journey_states AS s ON s.customer_id = named.id AND s.journey_key = $2 AND s.version = $3
 LEFT JOIN journey_definitions AS d ON d.key = $2 AND d.version = $3
