@@ -23,7 +23,7 @@ from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
-from shared.errors import Contended, Transient
+from shared.errors import Contended, Permanent, Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
@@ -186,7 +186,8 @@ async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -
             page = await backfill.page()
         except Contended:
             continue
-        except Transient as error:
+        except (Transient, Permanent) as error:
+            # Whatever is wrong with it, live staging goes on.
             log.warning("backfill_failed", extra=fields(error=str(error)))
             page = None
         if page is None:

@@ -20,7 +20,7 @@ from services.stager.assign import Held
 from services.stager.changes import read_states, refold, write_changes
 from services.stager.in_force import InForce
 from shared.clock import Clock
-from shared.errors import Contended
+from shared.errors import Contended, Transient
 from shared.failpoints import Failpoints
 from shared.journey.fold import Journey
 from shared.store.definitions import Version, count_customers, next_wanted, reach, take_over
@@ -62,10 +62,18 @@ class Backfill:
         is wanted that no other stager is at.
 
         Raises:
-            Transient: the store is away or busy; the page can be run again.
-            Contended: it is new; the page can be run again at once.
+            Transient: the store is away or busy, or the page too large; it can be run again.
+            Contended: the version is new; the page can be run again at once.
             ConfigError: this version of Rejse can't fold the version.
         """
+        try:
+            return await self._page()
+        except Transient:
+            # It may have taken longer than a statement may: the next one is smaller.
+            self._size.failed()
+            raise
+
+    async def _page(self) -> Page | None:
         began_s = self._clock.monotonic_s()
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():

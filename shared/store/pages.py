@@ -26,9 +26,13 @@ class PageSize:
     def __init__(self, customers: int = CUSTOMERS_AT_FIRST) -> None:
         self.customers = customers
 
+    def failed(self) -> None:
+        """A page of this size could not be read."""
+        self.customers = max(1, self.customers // 2)
+
     def took(self, customers: int, seconds: float) -> None:
         """A page of so many customers took so long."""
         if seconds > 2 * PAGE_S:
-            self.customers = max(1, self.customers // 2)
+            self.failed()
         elif seconds < PAGE_S and customers == self.customers:
             self.customers = min(CUSTOMERS_MAX, self.customers * 2)

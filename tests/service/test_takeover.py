@@ -16,7 +16,7 @@ from services.stager.backfill import Backfill, Page
 from services.stager.definitions import register
 from services.stager.in_force import InForce
 from services.stager.sweeper import SETTLE
-from shared.errors import ConfigError
+from shared.errors import ConfigError, Transient
 from shared.failpoints import Failpoints
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
@@ -173,6 +173,23 @@ async def test_a_batch_that_began_by_the_old_journeys_holds_up_the_request(world
     assert await wrong(world, SECOND) == []
 
 
+async def test_a_batch_that_meets_a_request_folds_by_what_was_asked_for(world: World) -> None:
+    """It waits for the request to end, and then is rolled back and run again: it had read what was before."""
+    writer = await world.writer()
+    await customers(writer, 2)
+    async with asyncio.TaskGroup() as tasks, connection_of(world.pool) as connection:
+        async with connection.transaction():
+            await want(connection, SECOND, NOW)
+            committing = tasks.create_task(customers(writer, 3, day=1))
+            done, _ = await asyncio.wait([committing], timeout=0.3)
+            assert not done
+        await committing
+
+    assert await world.count("journey_states WHERE version = 2") == 3
+    await world.backfill(ManualClock(NOW))
+    assert await wrong(world, SECOND) == []
+
+
 async def test_the_former_version_can_be_taken_back(world: World) -> None:
     """It has missed what came since: that is folded in before it is read again, late touchpoints too."""
     writer, clock = await world.writer(), ManualClock(NOW)
@@ -279,3 +296,22 @@ async def test_what_an_older_rejse_folded_is_not_folded_on(world: World) -> None
     await ask_for(world, SECOND)
 
     assert [one.definition.version for one in (await world.in_force.follow()).journeys] == [2]
+
+
+async def test_a_page_that_could_not_be_read_is_tried_smaller(world: World, database_url: str) -> None:
+    """So timelines that are too long for a statement hold up nobody for ever: at last it is one customer."""
+    await customers(await world.writer(), 4)
+    await ask_for(world, SECOND)
+    impatient = await open_pool(
+        database_url, connections_max=2, service="test", server_settings={"lock_timeout": "100ms"}
+    )
+    backfill = Backfill(impatient, InForce(impatient), 5, ManualClock(NOW), Failpoints(), customers=4)
+    async with connection_of(world.pool) as connection, connection.transaction():
+        await connection.execute("SELECT FROM customers FOR UPDATE")
+        with pytest.raises(Transient):
+            await backfill.page()
+    page = await backfill.page()
+    await impatient.close()
+
+    assert page is not None
+    assert page.customers == 2

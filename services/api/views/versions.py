@@ -84,18 +84,21 @@ async def try_out(
     """Fold the customers by a definition and by the active version of its key, as many as the time allows.
 
     Raises:
-        Problem: 422, it can't be active.
+        Problem: 409, it or the active version was folded in another way; 422, it can't be active.
         Transient: the store is away or busy.
     """
     if reason := why_not_active(definition):
         raise _invalid([reason])
     async with connection_of(pool) as connection:
-        prepared = await as_stored(connection, definition, _built_in())
-        active = [one for one in await fetch_active(connection) if one.key == definition.key]
+        try:
+            prepared = await as_stored(connection, definition, _built_in())
+            active = [one.definition() for one in await fetch_active(connection) if one.key == definition.key]
+        except ConfigError as error:
+            raise Problem(409, "version_exists", str(error)) from None
         return await what_if(
             connection,
             prepared,
-            active[0].definition() if active else None,
+            active[0] if active else None,
             at or clock.now(),
             clock,
             samples=samples,
@@ -113,8 +116,8 @@ async def activate(pool: Pool, definition: Definition, now: datetime) -> Journey
     if reason := why_not_active(definition):
         raise _invalid([reason])
     async with connection_of(pool) as connection:
-        prepared = await as_stored(connection, definition, _built_in())
         try:
+            prepared = await as_stored(connection, definition, _built_in())
             return told(await want(connection, prepared, now))
         except ConfigError as error:
             raise Problem(409, "version_exists", str(error)) from None
