@@ -9,7 +9,7 @@ from hashlib import blake2b
 import msgspec
 
 from shared.errors import Permanent
-from shared.touchpoint import Touchpoint
+from shared.touchpoint import Touchpoint, said_occurred_at
 
 _QUOTED = re.compile(r"'[^']*'")
 _encoder = msgspec.json.Encoder()
@@ -31,8 +31,8 @@ def decode(value: bytes) -> Touchpoint:
         touchpoint = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Permanent(_without_values(error)) from None
-    for moment in (touchpoint.occurred_at, touchpoint.received_at):
-        if not _is_utc(moment):
+    for moment in (touchpoint.occurred_at, touchpoint.received_at, touchpoint.sent_at):
+        if moment is not None and not _is_utc(moment):
             raise Permanent("a time of the record is not in UTC")
     return touchpoint
 
@@ -40,12 +40,12 @@ def decode(value: bytes) -> Touchpoint:
 def body_hash(touchpoint: Touchpoint) -> int:
     """A signed 64-bit digest of what the sender said, to tell a retry from another body under one id.
 
-    A time that ingest filled in is no part of it: it differs from try to try.
+    A time that ingest filled in or corrected by is no part of it: it differs from try to try.
     """
     said = (
         touchpoint.type,
         touchpoint.channel,
-        None if touchpoint.occurred_at == touchpoint.received_at else touchpoint.occurred_at,
+        said_occurred_at(touchpoint),
         touchpoint.identities,
         touchpoint.owner,
         touchpoint.sentiment,

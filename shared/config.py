@@ -31,7 +31,12 @@ class Variable:
 
     @property
     def env(self) -> str:
-        return PREFIX + self.name.upper()
+        return env_name(self.name)
+
+
+def env_name(setting: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + setting.upper()
 
 
 def _port(text: str) -> int:
@@ -100,6 +105,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ingest_port", _port, "8080", "ingest's HTTP port"),
     Variable("api_port", _port, "8081", "the query API's HTTP port"),
     Variable("stager_port", _port, "8082", "the stager's port for probes and metrics"),
+    Variable(
+        "ingest_health_port",
+        _port,
+        None,
+        "ingest's port for probes and metrics, which answers under any load; unset: its HTTP port",
+    ),
+    Variable(
+        "api_health_port",
+        _port,
+        None,
+        "the query API's port for probes and metrics, which answers under any load; unset: its HTTP port",
+    ),
     Variable("kafka_bootstrap", _text, None, "Kafka's bootstrap servers; unset: the local event log"),
     Variable("kafka_partitions", _between(1, 10_000), "12", "partitions of a topic that is made at start"),
     Variable("kafka_replicas", _between(1, 9), "1", "replicas of a topic that is made at start"),

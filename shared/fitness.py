@@ -28,8 +28,9 @@ IDENTITIES_MAX = 50
 OCCURRED_AT_MIN = datetime(1990, 1, 1, tzinfo=UTC)
 OCCURRED_AT_AHEAD_MAX = timedelta(hours=24)
 
-_RECEIVED_AT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
-_RECEIVED_AT_MAX = datetime(2200, 1, 1, tzinfo=UTC)
+_CLOCK_MIN = datetime(1970, 1, 1, tzinfo=UTC)
+"""Where a clock begins that was never set."""
+_CLOCK_MAX = datetime(2200, 1, 1, tzinfo=UTC)
 """Leaves room after it for every clock of a journey."""
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -67,6 +68,12 @@ def check_occurred_at(occurred_at: datetime, received_at: datetime) -> None:
     """Refuse a time that lies long ago or, seen from when it was received, far ahead."""
     if not OCCURRED_AT_MIN <= occurred_at <= received_at + OCCURRED_AT_AHEAD_MAX:
         raise Refused("time_out_of_bounds", "/occurred_at")
+
+
+def check_sent_at(sent_at: datetime) -> None:
+    """Refuse a time of sending that no clock shows, however wrong it is."""
+    if not _CLOCK_MIN <= sent_at < _CLOCK_MAX:
+        raise Refused("time_out_of_bounds", "/sent_at")
 
 
 def check_sentiment(sentiment: float | None) -> None:
@@ -110,10 +117,12 @@ def check_record(touchpoint: Touchpoint, value: bytes, *, clean: bool = False) -
 
 
 def _check_times(touchpoint: Touchpoint) -> None:
-    if not _RECEIVED_AT_MIN <= touchpoint.received_at < _RECEIVED_AT_MAX:
+    if not _CLOCK_MIN <= touchpoint.received_at < _CLOCK_MAX:
         raise Refused("time_out_of_bounds", "/received_at")
+    if touchpoint.sent_at is not None:
+        check_sent_at(touchpoint.sent_at)
     # Where the sender gave none it is the time of receipt, whatever ingest's clock said.
-    if touchpoint.occurred_at != touchpoint.received_at:
+    if touchpoint.sent_at is not None or touchpoint.occurred_at != touchpoint.received_at:
         check_occurred_at(touchpoint.occurred_at, touchpoint.received_at)
 
 

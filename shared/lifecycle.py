@@ -103,6 +103,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def listen_if(host: str, port: int | None) -> socket.socket | None:
+    """A bound socket on a port that may be set."""
+    return None if port is None else listen(host, port)
+
+
 async def serve_http(
     app: Any,
     listener: socket.socket,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 import msgspec
@@ -35,6 +35,9 @@ _PHONE_DECORATION = re.compile(r"[\s().\-/]")
 _PHONE = re.compile(r"\+[1-9][0-9]{5,14}")
 
 IDENTITY_VALUE_BYTES_MAX = 200
+CLOCK_SKEW_MIN = timedelta(minutes=5)
+"""From here on a sender's clock is wrong; less may as well be the time that a request was on its way."""
+_NO_SKEW = timedelta()
 EMPTY_OBJECT = msgspec.Raw(b"{}")
 
 
@@ -42,8 +45,9 @@ class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What ingest writes to the event log, as JSON, and the stager files under a customer.
 
     `id` is the sender's and unique per `source` for ever. `occurred_at` is event time and `received_at`
-    the time ingest took it, both in UTC. `properties`, `traits` and `context` stay the bytes that were
-    sent. `sentiment` is −1 (bad) to 1 (good).
+    the time ingest took it. `sent_at` is what the sender's clock said when it sent `occurred_at`, which is
+    corrected by how wrong that clock is (`clock_skew`). All are in UTC. `properties`, `traits` and
+    `context` stay the bytes that were sent. `sentiment` is −1 (bad) to 1 (good).
     """
 
     id: str
@@ -59,6 +63,22 @@ class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     owner: Owner = "own"
     sentiment: float | None = None
     consent: msgspec.Raw = EMPTY_OBJECT
+    sent_at: datetime | None = None
+
+
+def clock_skew(sent_at: datetime | None, received_at: datetime) -> timedelta:
+    """How far a sender's clock is behind ours (negative: ahead); 0 where it is about right or unknown."""
+    if sent_at is None:
+        return _NO_SKEW
+    skew = received_at - sent_at
+    return skew if abs(skew) > CLOCK_SKEW_MIN else _NO_SKEW
+
+
+def said_occurred_at(touchpoint: Touchpoint) -> datetime | None:
+    """When it happened by the sender's own clock, which a retry repeats; None if the sender did not say."""
+    if touchpoint.sent_at is not None:
+        return touchpoint.occurred_at - clock_skew(touchpoint.sent_at, touchpoint.received_at)
+    return None if touchpoint.occurred_at == touchpoint.received_at else touchpoint.occurred_at
 
 
 def is_identity_kind(kind: str) -> bool:

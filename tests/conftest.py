@@ -5,12 +5,13 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
+from shared.eventlog.port import TOPIC
 from tests.support.broker import Broker
 from tests.support.child import is_ours
 from tests.support.postgres import Postgres
@@ -22,9 +23,27 @@ _topic_numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """The session's Kafka broker. A test that stops or kills one makes its own `Broker(tmp_path)`."""
+    """The session's Kafka broker. A test that stops, freezes or kills one takes `own_broker`."""
     with Broker(tmp_path_factory.mktemp("broker")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def breakable_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The broker behind `own_broker`."""
+    broker = Broker(tmp_path_factory.mktemp("breakable"))
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def own_broker(breakable_broker: Broker) -> Broker:
+    """A running broker that a test may do anything to. Earlier tests' topics are on it."""
+    if breakable_broker.running:
+        breakable_broker.resume()
+    else:
+        breakable_broker.start()
+    return breakable_broker
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +51,13 @@ def postgres() -> Iterator[Postgres]:
     """The session's PostgreSQL. A test that stops or kills one makes its own `Postgres()`."""
     with Postgres() as running:
         yield running
+
+
+@pytest.fixture
+async def services_broker(broker: Broker) -> AsyncIterator[Broker]:
+    """The session's broker for a test of whole services, whose topic has one name; it is gone afterwards."""
+    yield broker
+    await broker.delete_topic(TOPIC)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from services.api.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError, set_up_wrongly
-from shared.lifecycle import listen, spare_the_collector, stop_on_signals
+from shared.lifecycle import listen, listen_if, spare_the_collector, stop_on_signals
 from shared.logs import configure
 from shared.store.embedded import embedded_postgres
 from shared.store.migrate import upgrade
@@ -45,8 +45,9 @@ def main(environ: Mapping[str, str]) -> int:
 
 async def _serve(settings: Settings, database_url: str) -> None:
     listener = listen(settings.host, settings.api_port)
+    health = listen_if(settings.host, settings.api_health_port)
     with stop_on_signals() as stop:
-        await serve(settings, database_url, listener, stop, SystemClock())
+        await serve(settings, database_url, listener, stop, SystemClock(), health=health)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,11 +15,12 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.types import ASGIApp
 
 from services.api.metrics import CATALOGUE
-from services.api.routes import customers, definitions, docs, journeys, proofs, timelines, types
+from services.api.routes import accounts, customers, definitions, docs, journeys, proofs, timelines, types
 from services.api.routes.gate import Gate
 from services.api.settings import Settings
 from services.api.views.reference import Reference
 from shared.clock import Clock
+from shared.health import health_listener
 from shared.ids import uuid7
 from shared.lifecycle import serve_http
 from shared.logs import fields
@@ -63,31 +65,43 @@ class Api(FastAPI):
 
 
 def create_app(
-    pool: Pool, reference: Reference, metrics: Metrics, readiness: Readiness, clock: Clock
+    pool: Pool, reference: Reference, metrics: Metrics, readiness: Readiness | None, clock: Clock
 ) -> ASGIApp:
-    """The app over a store. Whoever serves it keeps `reference` fresh."""
+    """The app over a store, with probes if given a readiness. Whoever serves it keeps `reference` fresh."""
     api = Api(lambda app: Gate(app, reference, metrics, clock, uuid7))
     customers.add_routes(api.router, pool, reference, clock)
-    timelines.add_routes(api.router, pool)
+    accounts.add_routes(api.router, pool, reference, clock)
+    timelines.add_routes(api.router, pool, reference)
     proofs.add_routes(api.router, pool, reference, clock)
     journeys.add_routes(api.router, pool, reference, clock)
     definitions.add_routes(api.router, pool, clock)
     types.add_routes(api.router, pool)
-    api.router.routes.extend(probe_routes(readiness, metrics))
+    if readiness is not None:
+        api.router.routes.extend(probe_routes(readiness, metrics))
     return api
 
 
 async def serve(
-    settings: Settings, database_url: str, listener: socket.socket, stop: asyncio.Event, clock: Clock
+    settings: Settings,
+    database_url: str,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    clock: Clock,
+    *,
+    health: socket.socket | None = None,
 ) -> None:
-    """Answer until `stop` is set; then answer what is in flight and return."""
+    """Answer until `stop` is set; then answer what is in flight and return. The probes are answered on
+    `health`, or without one beside the rest."""
     metrics = Metrics(CATALOGUE)
     async with AsyncExitStack() as parts:
         pool = await open_pool(database_url, connections_max=CONNECTIONS_MAX, service="api")
         parts.callback(pool.terminate)
         parts.callback(listener.close)
         reference = Reference(pool, metrics, clock)
-        app = create_app(pool, reference, metrics, lambda: _checks(reference, stop), clock)
+        readiness = partial(_checks, reference, stop)
+        if health is not None:
+            await parts.enter_async_context(health_listener(health, readiness, metrics, clock))
+        app = create_app(pool, reference, metrics, readiness if health is None else None, clock)
         log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reference.run(stop), name="reference")

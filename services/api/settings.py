@@ -13,6 +13,7 @@ class Settings:
     data_dir: Path
     host: str
     api_port: int
+    api_health_port: int | None
     database_url: str | None
     log_level: str
     drain_wait_s: float

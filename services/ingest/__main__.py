@@ -17,7 +17,7 @@ from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError, set_up_wrongly
 from shared.keys import KeyRecord
-from shared.lifecycle import listen, spare_the_collector, stop_on_signals
+from shared.lifecycle import listen, listen_if, spare_the_collector, stop_on_signals
 from shared.logs import configure
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.store.keys import fetch_keys
@@ -58,10 +58,11 @@ def _embedded(settings: Settings) -> Iterator[str]:
 
 async def _serve(settings: Settings, database_url: str) -> None:
     listener = listen(settings.host, settings.ingest_port)
+    health = listen_if(settings.host, settings.ingest_health_port)
     pool = await open_pool(database_url, connections_max=1, service="ingest")
     try:
         with stop_on_signals() as stop:
-            await serve(settings, listener, stop, SystemClock(), partial(_keys, pool))
+            await serve(settings, listener, stop, SystemClock(), partial(_keys, pool), health=health)
     finally:
         pool.terminate()
 

@@ -24,6 +24,7 @@ from shared.fitness import (
     are_objects,
     check_id,
     check_occurred_at,
+    check_sent_at,
     check_sentiment,
     check_type,
     has_control,
@@ -33,9 +34,11 @@ from shared.refusals import Refusal, Refused, pointer
 from shared.suspicion import may_nest_deep, suspicious
 from shared.touchpoint import (
     Touchpoint,
+    clock_skew,
     identifies_person,
     is_identity_kind,
     normalise_identity,
+    said_occurred_at,
     strongest_first,
 )
 
@@ -62,11 +65,19 @@ class Accepted:
 
 
 def accept(
-    body: bytes, framing: Framing, source: str, now: datetime, new_id: NewId, *, quick: bool = True
+    body: bytes,
+    framing: Framing,
+    source: str,
+    now: datetime,
+    new_id: NewId,
+    *,
+    sent_at: datetime | None = None,
+    quick: bool = True,
 ) -> Accepted:
     """The touchpoints of a body as records of the event log, and what is refused of it.
 
-    With `quick=False` every touchpoint is read the thorough way; the answer is the same.
+    `sent_at` is when the request was sent by the sender's clock, for touchpoints that don't say it
+    themselves. With `quick=False` every touchpoint is read the thorough way; the answer is the same.
 
     Raises:
         Malformed: the body is not JSON. A line of NDJSON that is not is only refused.
@@ -80,7 +91,7 @@ def accept(
         try:
             is_clean = clean or (quick and len(items) > 1 and not suspicious(raw))
             event = (_read_quickly(raw) if is_clean else None) or read_event(raw)
-            touchpoint = _touchpoint(event, source, now, new_id)
+            touchpoint = _touchpoint(event, sent_at, source, now, new_id)
             key = _key(touchpoint)
         except Refused as refused:
             accepted.refusals.append(refused.at(index))
@@ -110,14 +121,22 @@ def _read_quickly(raw: bytes) -> Event | None:
     return event if are_objects(event.properties, event.traits, event.context, event.consent) else None
 
 
-def _touchpoint(event: Event, source: str, now: datetime, new_id: NewId) -> Touchpoint:
+def _touchpoint(
+    event: Event, sent_at: datetime | None, source: str, now: datetime, new_id: NewId
+) -> Touchpoint:
     check_type(event.type)
     check_sentiment(event.sentiment)
+    if event.sent_at is not None:
+        sent_at = event.sent_at
+    if sent_at is not None:
+        check_sent_at(sent_at)
+        # One that has our time needs no correction.
+        sent_at = None if event.occurred_at is None else _in_utc(sent_at)
     touchpoint = Touchpoint(
         id=_checked_id(event.id),
         type=event.type,
         channel=event.channel,
-        occurred_at=_occurred_at(event.occurred_at, now),
+        occurred_at=_occurred_at(event.occurred_at, sent_at, now),
         received_at=now,
         source=source,
         identities=_identities(event.identities),
@@ -127,6 +146,7 @@ def _touchpoint(event: Event, source: str, now: datetime, new_id: NewId) -> Touc
         owner=event.owner or "own",
         sentiment=event.sentiment,
         consent=event.consent,
+        sent_at=sent_at,
     )
     if event.id is not None:
         return touchpoint
@@ -142,11 +162,20 @@ def _checked_id(id_: str | None) -> str:
     return id_
 
 
-def _occurred_at(given: datetime | None, now: datetime) -> datetime:
+def _occurred_at(given: datetime | None, sent_at: datetime | None, now: datetime) -> datetime:
     if given is None:
         return now
+    if sent_at is not None:
+        try:
+            given += clock_skew(sent_at, now)
+        except OverflowError:
+            raise Refused("time_out_of_bounds", "/occurred_at") from None
     check_occurred_at(given, now)
-    return given if given.tzinfo is UTC else given.astimezone(UTC)
+    return _in_utc(given)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _identities(given: dict[str, str | list[str] | None]) -> tuple[str, ...]:
@@ -175,7 +204,8 @@ def _identity(kind: str, value: str, *at: int) -> str:
 
 def _content_id(touchpoint: Touchpoint) -> str:
     """An id made of what was sent, and by whom: sent again, the touchpoint has it again."""
-    content = msgspec.structs.replace(touchpoint, received_at=touchpoint.occurred_at)
+    said = said_occurred_at(touchpoint) or touchpoint.occurred_at
+    content = msgspec.structs.replace(touchpoint, occurred_at=said, received_at=said, sent_at=None)
     return f"content-{blake2b(codec.encode(content), digest_size=16).hexdigest()}"
 
 

@@ -33,6 +33,7 @@ from shared.clock import Clock
 from shared.eventlog.choose import open_writer
 from shared.eventlog.port import TOPIC, EventWriter
 from shared.failpoints import Failpoints
+from shared.health import health_listener
 from shared.ids import NewId, uuid7
 from shared.lifecycle import Deadline, serve_http
 from shared.logs import fields
@@ -53,12 +54,12 @@ def create_app(
     keys: KeyCache,
     writer: GroupWriter,
     ledger: Ledger,
-    readiness: Readiness,
+    readiness: Readiness | None,
     clock: Clock,
     new_id: NewId,
     metrics: Metrics,
 ) -> FastAPI:
-    """The HTTP surface on parts that are open already."""
+    """The HTTP surface on parts that are open already, with probes if it is given a readiness."""
     jitter_s = partial(random.randint, *_RETRY_AFTER_S)
     in_flight = InFlight(settings.in_flight_bytes_max, jitter_s)
     turns = Turns(clock, lambda turn: asyncio.get_running_loop().call_soon(turn), jitter_s)
@@ -86,7 +87,7 @@ def create_app(
         turns,
         title="Rejse ingest",
         version="1",
-        routes=[*door_routes(), *probe_routes(readiness, metrics)],
+        routes=[*door_routes(), *(probe_routes(readiness, metrics) if readiness else ())],
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
@@ -105,8 +106,10 @@ async def serve(
     *,
     topic: str = TOPIC,
     protocol: type[BoundedProtocol] = BoundedProtocol,
+    health: socket.socket | None = None,
 ) -> None:
-    """Take touchpoints until `stop` is set; then answer what is in flight, flush the writer and return.
+    """Take touchpoints until `stop` is set; then answer what is in flight, flush the writer and return. The
+    probes are answered on `health`, or without one beside the touchpoints.
 
     Raises:
         ConfigError: the data folder can't be used, or another ingest uses it; or Kafka's topic would not
@@ -128,12 +131,15 @@ async def serve(
         keys = KeyCache(folder / "keys.json", load_keys, clock)
         await keys.open()
         writer, ledger = GroupWriter(durable.append, clock, failpoints), Ledger(metrics)
+        readiness = partial(_checks, durable, keys, stop)
+        if health is not None:
+            await parts.enter_async_context(health_listener(health, readiness, metrics, clock))
         app = create_app(
             settings,
             keys=keys,
             writer=writer,
             ledger=ledger,
-            readiness=partial(_checks, durable, keys, stop),
+            readiness=readiness if health is None else None,
             clock=clock,
             new_id=uuid7,
             metrics=metrics,

@@ -86,9 +86,11 @@ class TouchpointsDoor:
 
     def accept(self, body: bytes, head: Head, key: KeyRecord) -> Accepted:
         """The touchpoints of a body."""
-        now = self.clock.now()
+        now, sent_at = self.clock.now(), head.sent_at()
         try:
-            accepted = accept(body, framing(head.media_type, body), key.source, now, self._new_id)
+            accepted = accept(
+                body, framing(head.media_type, body), key.source, now, self._new_id, sent_at=sent_at
+            )
         except Malformed as error:
             raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
         except TooMuch as excess:
@@ -133,7 +135,9 @@ class TouchpointsDoor:
             return found
         found = ring.find(head.key(), "write")
         if found is not None:
-            if len(credentials) < _CREDENTIALS_BYTES_MAX and len(self._callers) < _CALLERS_MAX:
+            if len(self._callers) == _CALLERS_MAX:
+                self._callers.clear()
+            if len(credentials) < _CREDENTIALS_BYTES_MAX:
                 self._callers[credentials] = found
             return found
         if not self._keys.known:

@@ -32,6 +32,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     consent: msgspec.Raw = EMPTY_OBJECT
     owner: Owner | None = None
     sentiment: float | None = None
+    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 OWNERS: tuple[Owner, ...] = get_args(Owner)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from urllib.parse import parse_qs
+
+import msgspec
 
 from services.ingest.body import too_large
 from services.ingest.event import WIRE_BYTES_MAX
@@ -49,13 +52,34 @@ class Head:
         """The key, from the header, or from `?key=` where a sender can't set one."""
         if self._authorization:
             return bearer(self._authorization.decode("latin-1"))
-        if b"key=" not in self._query:
+        return self._asked("key")
+
+    def sent_at(self) -> datetime | None:
+        """When the request was sent by the sender's clock, of `?sent_at=`.
+
+        Raises:
+            Problem: 400, it is no time with an offset.
+        """
+        text = self._asked("sent_at")
+        if text is None:
+            return None
+        try:
+            moment = msgspec.convert(text, datetime)
+        except msgspec.ValidationError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise Problem(400, "invalid_time", "sent_at in the query is no time as RFC 3339 writes it")
+        return moment
+
+    def _asked(self, name: str) -> str | None:
+        """A field of the query."""
+        if not self._query or f"{name}=".encode() not in self._query:
             return None
         try:
             fields = parse_qs(self._query.decode("latin-1"), max_num_fields=_FIELDS_MAX)
         except ValueError:
             return None
-        return fields.get("key", [None])[0]
+        return fields.get(name, [None])[0]
 
     def check_media(self) -> None:
         """Read the body's media type, without its parameters, and whether it is compressed.

@@ -23,6 +23,10 @@ whichever of them it is, for `navigator.sendBeacon`.
 A 202 means durable. Send a touchpoint again with the same `id` as often as you like: it counts once.
 Without an `id` one is made of the content when `occurred_at` is there, so that a retry still counts once.
 
+A device's clock may be wrong. `sent_at` is what it says as the request is sent, anew for every try: of one
+touchpoint, or in the query for all of a request (`?sent_at=2026-03-01T12:35:00Z`). Where that is more than 5
+minutes from ours, `occurred_at` is moved by the difference. Without `occurred_at` it is not needed.
+
 Each touchpoint is accepted or refused by itself. Limits: {EVENT_BYTES_MAX} bytes a touchpoint, {EVENTS_MAX}
 touchpoints and {WIRE_BYTES_MAX} bytes a request, {INFLATED_BYTES_MAX} inflated.
 """.strip()
@@ -32,6 +36,7 @@ _EXAMPLE = {
     "type": "order_placed",
     "channel": "web",
     "occurred_at": "2026-03-01T12:34:56Z",
+    "sent_at": "2026-03-01T12:35:00Z",
     "identities": {"user_id": "u-17", "email": "ane@example.com"},
     "properties": {"order_id": "4711", "total": 249.5, "currency": "DKK"},
     "context": {"campaign": "spring", "page": "/checkout"},
@@ -57,6 +62,11 @@ TOUCHPOINT = {
         },
         "channel": {"enum": list(CHANNELS)},
         "occurred_at": {"type": "string", "format": "date-time", "description": "1990 to 24 hours ahead"},
+        "sent_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "what the clock that `occurred_at` is of says as the touchpoint is sent",
+        },
         "identities": {
             "type": "object",
             "description": "kind to value or values; at least one that says who (account_id alone does not)",

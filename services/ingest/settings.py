@@ -13,6 +13,7 @@ class Settings:
     data_dir: Path
     host: str
     ingest_port: int
+    ingest_health_port: int | None
     kafka_bootstrap: str | None
     kafka_partitions: int
     kafka_replicas: int

@@ -44,7 +44,7 @@ def _check_members(value: dict[str, Any]) -> None:
             raise Refused("missing_member", pointer(name), f"{name} is missing")
     for name in event.OBJECT_MEMBERS:
         _expect(value, name, dict, "an object")
-    for name in ("id", "owner", "occurred_at"):
+    for name in ("id", "owner", "occurred_at", "sent_at"):
         _expect(value, name, str, "a text")
     _expect(value, "sentiment", (int, float), "a number")
     for name in ("type", "channel"):
@@ -79,9 +79,10 @@ def _event(value: dict[str, Any], raws: dict[str, msgspec.Raw]) -> Event:
         channel=value["channel"],
         identities=value["identities"],
         id=value.get("id"),
-        occurred_at=_time(value.get("occurred_at")),
+        occurred_at=_time(value, "occurred_at"),
         owner=_owner(value.get("owner")),
         sentiment=None if value.get("sentiment") is None else float(value["sentiment"]),
+        sent_at=_time(value, "sent_at"),
         **objects,
     )
 
@@ -96,13 +97,14 @@ def _owner(text: str | None) -> Owner | None:
     return None
 
 
-def _time(text: str | None) -> datetime | None:
+def _time(value: dict[str, Any], name: str) -> datetime | None:
+    text = value.get(name)
     if text is None:
         return None
     try:
         moment = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        raise Refused("invalid_time", "/occurred_at") from None
+        raise Refused("invalid_time", pointer(name)) from None
     if moment.tzinfo is None:
-        raise Refused("invalid_time", "/occurred_at")
+        raise Refused("invalid_time", pointer(name))
     return moment

@@ -9,9 +9,8 @@ import socket
 import zlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
-
-from starlette.applications import Starlette
 
 from services.stager.backfill import Backfill
 from services.stager.definitions import register
@@ -27,13 +26,12 @@ from shared.errors import Contended, Permanent, Transient
 from shared.eventlog.choose import open_reader
 from shared.eventlog.port import TOPIC, EventReader
 from shared.failpoints import Failpoints
+from shared.health import health_listener
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
-from shared.lifecycle import serve_http
 from shared.logs import fields
 from shared.metrics import Metrics
-from shared.probes import probe_routes
-from shared.store.engine import Pool, connection_of, open_pool, require_durable
+from shared.store.engine import Pool, connection_of, open_pool, require_durable, weaknesses
 from shared.store.halts import Halts
 from shared.store.ids import new_row_id
 
@@ -43,9 +41,11 @@ SWEEP_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
+CUT_OFF_S = 1.0
+"""How long what is cut off may take to tell the store so."""
 CONNECTIONS_MAX = 5
 # A plan that was kept from when the tables were small would scan them whole once they are large.
-_SESSION = {"plan_cache_mode": "force_custom_plan"}
+SESSION = {"plan_cache_mode": "force_custom_plan"}
 
 
 async def serve(
@@ -66,7 +66,7 @@ async def serve(
             database_url,
             connections_max=CONNECTIONS_MAX,
             service="stager",
-            server_settings=_SESSION,
+            server_settings=SESSION,
         )
         parts.callback(pool.terminate)
         await _prepare_store(pool, definitions, stop, clock)
@@ -88,11 +88,10 @@ async def serve(
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, in_force, shard, clock)
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
-        probes = Starlette(routes=list(probe_routes(lambda: checks(loop, partitions, stop, clock), metrics)))
+        readiness = partial(checks, loop, partitions, stop, clock)
+        await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:
-            ended = asyncio.Event()
-            tasks.create_task(serve_http(probes, listener, ended, 1.0), name="probes")
             work = (
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
@@ -100,12 +99,11 @@ async def serve(
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
             )
             await stop.wait()
-            await _end(work, settings.drain_timeout_s / 2)
-            ended.set()
+            await _end(work, pool, settings.drain_timeout_s / 2)
     log.info("stopped")
 
 
-async def _end(work: Collection[asyncio.Task[None]], timeout_s: float) -> None:
+async def _end(work: Collection[asyncio.Task[None]], pool: Pool, timeout_s: float) -> None:
     """Let what has begun end, and cut off what waits for a store or a log that does not answer: a batch that
     was not committed is read again by whoever has its partition next."""
     _, late = await asyncio.wait(work, timeout=timeout_s)
@@ -113,7 +111,11 @@ async def _end(work: Collection[asyncio.Task[None]], timeout_s: float) -> None:
         log.warning("cut_off", extra=fields(task=task.get_name()))
         task.cancel()
     if late:
-        await asyncio.wait(late)
+        _, stuck = await asyncio.wait(late, timeout=CUT_OFF_S)
+        if stuck:
+            # A transaction that is cut off is rolled back first, and for that the store has to answer.
+            pool.terminate()
+            await asyncio.wait(stuck)
 
 
 async def _prepare_store(
@@ -124,6 +126,8 @@ async def _prepare_store(
         try:
             async with connection_of(pool) as connection:
                 await require_durable(connection)
+                for weakness in await weaknesses(connection):
+                    log.warning("store_weak", extra=fields(weakness=weakness))
                 await register(connection, definitions, clock.now())
             return
         except Transient as error:
@@ -169,6 +173,8 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
     while not stop.is_set():
         try:
             changes = await sweeper.sweep()
+        except Contended:
+            continue
         except Transient as error:
             log.warning("sweep_failed", extra=fields(error=str(error)))
             changes = []

@@ -1,18 +1,19 @@
 """From touchpoints and held states to changes: plain functions, so that every order can be tried on them.
 
-A customer whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
+A run whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
 from the whole timeline, as far in time as the held state had come; what the old history and the new one
 have in common stands, the rest of the old is superseded. Both give the state that `fold` gives.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from shared.journey.fold import Journey, fold
 from shared.journey.state import NEVER, NOWHERE, State, Transition
@@ -22,17 +23,16 @@ Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A stored state, and how often its history was folded anew."""
 
-    state: State = NOWHERE
+    state: State = msgspec.field(default_factory=lambda: NOWHERE)
     revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is to be written of one customer's journey."""
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What is to be written of one run of a journey: a customer's, an account's (then `customer_id` is the
+    account's), or that of a customer's thing that has the name `run`."""
 
     customer_id: UUID
     journey: Journey
@@ -40,20 +40,17 @@ class Change:
     after: Held
     added: Sequence[Transition]
     superseded: Sequence[Transition] = ()
+    run: str = ""
 
 
 Span = Literal["hour", "day", "month"]
 
-_LARGER_SPANS: Mapping[Span, Callable[[datetime], datetime]] = {
-    "day": lambda hour: hour.replace(hour=0),
-    "month": lambda hour: hour.replace(day=1, hour=0),
-}
-"""Each with the begin of the span that an hour (UTC) lies in."""
+_HourlyMove = tuple[Journey, str | None, bool, str, bool, int, int]
+"""From where to where, within which hour (UTC) of which day (its ordinal)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Customers who went from one place to another within a span of event time that begins at `since`."""
+class Flow(NamedTuple):
+    """Runs that went from one place to another within a span of event time that begins at `since`."""
 
     journey_key: str
     version: int
@@ -63,9 +60,8 @@ class Flow:
     target: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """Customers who are in a place now."""
+class Presence(NamedTuple):
+    """Runs that are in a place now."""
 
     journey_key: str
     version: int
@@ -74,19 +70,24 @@ class Presence:
 
 def is_late(held: Held, touches: Sequence[Touch]) -> bool:
     """Whether touches, in order, begin at or before the position and so need a refold."""
-    return bool(touches) and (touches[0].at, touches[0].id) <= held.state.position
+    if not touches:
+        return False
+    first, state = touches[0], held.state
+    return first.at < state.at or (first.at == state.at and first.id <= state.id)
 
 
-def carry_on(customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch]) -> Change:
+def carry_on(
+    customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch], run: str = ""
+) -> Change:
     """Fold new touches, in order and behind the position, onto the held state."""
     state, added = journey.carry(held.state, touches)
-    return Change(customer_id, journey, held, Held(state, held.revision), added)
+    return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
 
 
-def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime) -> Change:
+def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime, run: str = "") -> Change:
     """Let time run to `now` for the held state."""
     state, added = journey.advance(held.state, now)
-    return Change(customer_id, journey, held, Held(state, held.revision), added)
+    return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
 
 
 def refold(
@@ -95,9 +96,10 @@ def refold(
     held: Held,
     history: Sequence[Transition],
     timeline: Iterable[Touch],
+    run: str = "",
     until: datetime = NEVER,
 ) -> Change:
-    """Fold the whole timeline anew, as far in time as the held state had come, and at least to `until`.
+    """Fold the run's whole timeline anew, as far in time as the held state had come, and at least to `until`.
 
     `history` is the standing history of the held state, in order.
     """
@@ -105,7 +107,7 @@ def refold(
     standing = _common_prefix(history, new_history)
     superseded = history[standing:]
     after = Held(state, held.revision + 1 if superseded else held.revision)
-    return Change(customer_id, journey, held, after, new_history[standing:], superseded)
+    return Change(customer_id, journey, held, after, new_history[standing:], superseded, run)
 
 
 def flows(changes: Iterable[Change]) -> Counter[Flow]:
@@ -114,29 +116,47 @@ def flows(changes: Iterable[Change]) -> Counter[Flow]:
     Each flow is told by the hour, by the day and by the month, so that all up to a time can be read from the
     largest spans that end before it.
     """
-    deltas: Counter[Flow] = Counter()
+    hours: defaultdict[_HourlyMove, int] = defaultdict(int)
     for change in changes:
-        for transitions, delta in ((change.added, 1), (change.superseded, -1)):
-            for transition in transitions:
-                flow = _flow(change.journey, transition)
-                # What stands beside the stage has changed, and no count of customers has.
-                if flow.origin != flow.target:
-                    deltas[flow] += delta
-    for flow, delta in list(deltas.items()):
-        for span, begin in _LARGER_SPANS.items():
-            deltas[replace(flow, span=span, since=begin(flow.since))] += delta
+        if change.added:
+            _add_moves(hours, change.journey, change.added, 1)
+        if change.superseded:
+            _add_moves(hours, change.journey, change.superseded, -1)
+    deltas: Counter[Flow] = Counter()
+    for (journey, from_place, from_paused, to_place, to_paused, day, hour), delta in hours.items():
+        if delta:
+            key, version = journey.definition.key, journey.definition.version
+            move = ((from_place or "", from_paused), (to_place, to_paused))
+            midnight = datetime.fromordinal(day).replace(tzinfo=UTC)
+            deltas[Flow(key, version, "hour", midnight.replace(hour=hour), *move)] += delta
+            deltas[Flow(key, version, "day", midnight, *move)] += delta
+            deltas[Flow(key, version, "month", midnight.replace(day=1), *move)] += delta
     return _without_zeros(deltas)
 
 
 def presences(changes: Iterable[Change]) -> Counter[Presence]:
-    """How the changes alter the number of customers in each place."""
-    deltas: Counter[Presence] = Counter()
+    """How the changes alter the number of runs in each place."""
+    deltas: defaultdict[tuple[Journey, str | None, bool], int] = defaultdict(int)
     for change in changes:
-        key, version = change.journey.definition.key, change.journey.definition.version
-        for held, delta in ((change.before, -1), (change.after, 1)):
-            if held.state.place is not None:
-                deltas[Presence(key, version, (held.state.place, held.state.paused))] += delta
-    return _without_zeros(deltas)
+        journey, before, after = change.journey, change.before.state, change.after.state
+        if before.place != after.place or before.paused != after.paused:
+            deltas[journey, before.place, before.paused] -= 1
+            deltas[journey, after.place, after.paused] += 1
+    found: Counter[Presence] = Counter()
+    for (journey, place, paused), delta in deltas.items():
+        if place is not None:
+            found[Presence(journey.definition.key, journey.definition.version, (place, paused))] += delta
+    return _without_zeros(found)
+
+
+def _add_moves(
+    hours: defaultdict[_HourlyMove, int], journey: Journey, transitions: Iterable[Transition], delta: int
+) -> None:
+    for one in transitions:
+        # Where only what stands beside the stage has changed, no count of runs has.
+        if one.from_place != one.to_place or one.from_paused != one.to_paused:
+            day, hour = one.at.toordinal(), one.at.hour
+            hours[journey, one.from_place, one.from_paused, one.to_place, one.to_paused, day, hour] += delta
 
 
 def _common_prefix(old: Sequence[Transition], new: Sequence[Transition]) -> int:
@@ -144,17 +164,6 @@ def _common_prefix(old: Sequence[Transition], new: Sequence[Transition]) -> int:
         if left != right:
             return index
     return min(len(old), len(new))
-
-
-def _flow(journey: Journey, transition: Transition) -> Flow:
-    return Flow(
-        journey.definition.key,
-        journey.definition.version,
-        "hour",
-        transition.at.replace(minute=0, second=0, microsecond=0),
-        (transition.from_place or "", transition.from_paused),
-        (transition.to_place, transition.to_paused),
-    )
 
 
 def _without_zeros(deltas: Counter[Flow] | Counter[Presence]) -> Counter:  # type: ignore[type-arg]

@@ -1,9 +1,9 @@
-"""Staging the customers of before by a version that is to take over, and letting it take over.
+"""Staging everybody of before by a version that is to take over, and letting it take over.
 
-Live staging folds by the version from the moment on at which it was wanted. This meets everybody who was
-there by then, in the order of their ids, a page a transaction; how far it is stands in the store. So a
-process that ends on the way leaves nothing behind that the next one couldn't go on from. Of several stagers
-one is at a version at a time: its row is locked. Behind the last page the version takes over, in a
+Live staging folds by the version from the moment on at which it was wanted. This meets all customers,
+or accounts, of before, in the order of their ids, a page a transaction; how far it is stands in the store.
+So a process that ends on the way leaves nothing behind that the next one couldn't go on from. Of several
+stagers one is at a version at a time: its row is locked. Behind the last page the version takes over, in a
 transaction too.
 
 A page holds the locks of its customers, and the process has one processor for both: so pages are as large as
@@ -12,25 +12,28 @@ takes a fixed short time, and between two of them live staging has as much time 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Held
-from services.stager.changes import read_states, refold, write_changes
+from services.stager.changes import refold, write_changes
 from services.stager.in_force import InForce
+from services.stager.runs import is_of_accounts
+from services.stager.states import read_states
 from shared.clock import Clock
 from shared.errors import Contended, Transient
 from shared.failpoints import Failpoints
 from shared.journey.fold import Journey
 from shared.store.definitions import Version, count_customers, next_wanted, reach, take_over
 from shared.store.engine import Connection, Pool, connection_of
-from shared.store.pages import CUSTOMERS_AT_FIRST, PageSize
+from shared.store.pages import CUSTOMERS_AT_FIRST, PageSize, owners_of
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page did: so many customers of a version in so many seconds, and whether it has taken over."""
+    """What a page did: so many customers, or accounts, of a version in so many seconds, and whether it has
+    taken over."""
 
     version: Version
     customers: int
@@ -84,9 +87,10 @@ class Backfill:
             if journey is None:
                 self._in_force.outdate()
                 raise Contended("other journeys are in force")
+            owners = owners_of(journey.definition)
             if wanted.total is None:
-                await count_customers(connection, wanted)
-            rows = await connection.fetch(sql.CUSTOMERS_AFTER, wanted.reached, self._size.customers)
+                await count_customers(connection, wanted, owners)
+            rows = await connection.fetch(owners.after, wanted.reached, self._size.customers)
             customer_ids: list[UUID] = [row["id"] for row in rows]
             if customer_ids:
                 await self._stage(connection, wanted, journey, customer_ids)
@@ -99,19 +103,18 @@ class Backfill:
         return Page(wanted, len(customer_ids), seconds, not customer_ids)
 
     async def _stage(
-        self, connection: Connection, wanted: Version, journey: Journey, customer_ids: list[UUID]
+        self, connection: Connection, wanted: Version, journey: Journey, customer_ids: Sequence[UUID]
     ) -> None:
-        await connection.execute(sql.LOCK_CUSTOMERS, customer_ids)
-        held = await read_states(connection, customer_ids, [journey])
-        # What live staging has met is up to date, unless the state may be of an earlier time in force.
+        lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
+        await connection.execute(lock, customer_ids)
+        states = await read_states(connection, [(one, "") for one in customer_ids], whole=True)
+        # Whom live staging has met has all runs up to date, unless they may be of an earlier time in force.
         fresh = wanted.retired_at is None
         unknown = {
-            customer_id: held.get((customer_id, journey), Held())
-            for customer_id in customer_ids
-            if not (fresh and (customer_id, journey) in held)
+            one: states.runs(one, journey) for one in customer_ids if not (fresh and states.has(one, journey))
         }
         now = self._clock.now()
-        changes = await refold(connection, journey, unknown, now)
-        # A state without a transition counts too: it may be half-way to one.
-        altered = [change for change in changes if change.after != change.before]
-        await write_changes(connection, altered, self._shard, now)
+        changes = await refold(connection, journey, unknown, whole=True, until=now)
+        # A state without a transition is written too: it may be half-way to one.
+        await states.save(connection, changes, now)
+        await write_changes(connection, changes, self._shard, now)

@@ -1,4 +1,4 @@
-"""Writing what the fold changed: states, transitions, and the counters that must equal them."""
+"""Folding anew; and writing what the fold changed: transitions, and the counters that must equal them."""
 
 from __future__ import annotations
 
@@ -9,91 +9,71 @@ from uuid import UUID
 
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
-from shared.journey.fold import Journey
-from shared.journey.state import NEVER, Transition, decode_state, encode_state
+from shared.journey.fold import Journey, runs_of
+from shared.journey.state import NEVER, Transition
 from shared.store.engine import Connection
 from shared.store.timelines import read_timelines
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
 
-StateKey = tuple[UUID, Journey]
-
-
-async def read_states(
-    connection: Connection, customer_ids: Sequence[UUID], journeys: Sequence[Journey]
-) -> dict[StateKey, Held]:
-    """The held states of customers in journeys, as far as they have any."""
-    known = {(journey.definition.key, journey.definition.version): journey for journey in journeys}
-    keys, versions = [key for key, _ in known], [version for _, version in known]
-    rows = await connection.fetch(sql.STATES, customer_ids, keys, versions)
-    return {
-        (row["customer_id"], known[row["journey_key"], row["version"]]): Held(
-            decode_state(row["state"]), row["revision"]
-        )
-        for row in rows
-    }
-
 
 async def refold(
-    connection: Connection, journey: Journey, held: Mapping[UUID, Held], until: datetime = NEVER
+    connection: Connection,
+    journey: Journey,
+    held: Mapping[UUID, Mapping[str, Held]],
+    *,
+    whole: bool = False,
+    until: datetime = NEVER,
 ) -> list[Change]:
-    """Fold the whole timelines of customers anew, in one journey; time runs at least to `until`."""
+    """Fold the whole timelines of customers, or of accounts, anew in one journey, at least to `until`:
+    those of their runs that are given; `whole` means all that the timelines have, given or not."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
-        page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
-        changes += await _refold_page(connection, journey, {one: held[one] for one in page}, until)
+        page = {one: held[one] for one in customer_ids[begin : begin + _REFOLDS_AT_ONCE]}
+        changes += await _refold_page(connection, journey, page, whole, until)
     return changes
 
 
 async def _refold_page(
-    connection: Connection, journey: Journey, held: Mapping[UUID, Held], until: datetime
+    connection: Connection,
+    journey: Journey,
+    held: Mapping[UUID, Mapping[str, Held]],
+    whole: bool,
+    until: datetime,
 ) -> list[Change]:
-    key, version = journey.definition.key, journey.definition.version
     timelines = await read_timelines(connection, list(held), [journey])
-    histories: dict[UUID, list[Transition]] = defaultdict(list)
-    for customer_id, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
-        histories[customer_id].append(Transition(*transition))
-    return [
-        assign.refold(
-            customer_id, journey, state, histories[customer_id], timelines.get(customer_id, ()), until
-        )
-        for customer_id, state in held.items()
-    ]
+    histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
+    for customer_id, run, *transition in await connection.fetch(sql.HISTORIES, list(held), *journey.version):
+        histories[customer_id, run].append(Transition(*transition))
+    changes = []
+    for customer_id, states in held.items():
+        runs = runs_of(journey, timelines.get(customer_id, ()))
+        for run in runs if whole else states:
+            history, touches = histories[customer_id, run], runs.get(run, ())
+            state = states.get(run, Held())
+            changes.append(assign.refold(customer_id, journey, state, history, touches, run, until))
+    return changes
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
-    """Write states, transitions, counts and flows of the changes; their customers must be locked."""
-    if not changes:
-        return
-    await _write_transitions(connection, changes, now)
-    await _write_states(connection, changes, now)
-    await _write_counts(connection, changes, shard)
-
-
-async def _write_states(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
-    rows = [
-        (
-            change.customer_id,
-            change.journey.definition.key,
-            change.journey.definition.version,
-            change.after.state.place,
-            change.after.state.paused,
-            change.after.state.entered_at,
-            change.after.state.furthest,
-            change.journey.due_at(change.after.state),
-            change.after.revision,
-            encode_state(change.after.state),
-        )
-        for change in changes
-    ]
-    await connection.execute(sql.SAVE_STATES, *_columns(rows), now)
+    """Write transitions, counts and flows of the changes; their customers and accounts must be locked, and
+    their states are for the caller to save."""
+    if changes:
+        await _write_transitions(connection, changes, now)
+        await _write_counts(connection, changes, shard)
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
     superseded = [
-        (change.customer_id, change.journey.definition.key, change.journey.definition.version, old.seq)
+        (
+            change.customer_id,
+            change.journey.definition.key,
+            change.journey.definition.version,
+            change.run,
+            old.seq,
+        )
         for change in changes
         for old in change.superseded
     ]
@@ -115,6 +95,7 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             new.touchpoint_id,
             new.rule,
             now,
+            change.run,
         )
         for change in changes
         for new in change.added

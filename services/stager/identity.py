@@ -38,6 +38,8 @@ class Filing:
     customer_ids: Sequence[UUID]
     new_customers: Sequence[UUID]
     new_links: Sequence[Link]
+    accounts: Sequence[tuple[int, str]]
+    """The claims, by number, that name an account, each once for every one that it names."""
 
 
 def file(claims: Sequence[Claim], known: Mapping[str, UUID], new_id: NewId) -> Filing:
@@ -46,7 +48,8 @@ def file(claims: Sequence[Claim], known: Mapping[str, UUID], new_id: NewId) -> F
     customer_ids: list[UUID] = []
     new_customers: list[UUID] = []
     new_links: list[Link] = []
-    for claim in claims:
+    accounts: list[tuple[int, str]] = []
+    for number, claim in enumerate(claims):
         linking = [identity for identity in claim.identities if identifies_person(identity)]
         known_owners = [owners[identity] for identity in linking if identity in owners]
         if known_owners:
@@ -60,4 +63,6 @@ def file(claims: Sequence[Claim], known: Mapping[str, UUID], new_id: NewId) -> F
                     owners[identity] = customer_id
                     new_links.append(Link(identity, customer_id, claim.touchpoint_id))
         customer_ids.append(customer_id)
-    return Filing(customer_ids, new_customers, new_links)
+        if len(linking) < len(claim.identities):
+            accounts += [(number, one) for one in claim.identities if not identifies_person(one)]
+    return Filing(customer_ids, new_customers, new_links, accounts)

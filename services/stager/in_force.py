@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from services.stager.runs import Runs
+from services.stager.states import States
 from shared.errors import ConfigError
 from shared.journey.fold import Journey
-from shared.journey.touch import Lens
 from shared.store.definitions import Version, fetch_folded, fetch_revision
 from shared.store.engine import Pool, connection_of
 
@@ -19,15 +20,17 @@ class Folding:
         self.revision = revision
         self._versions = {journey: version for version, journey in versions}
         self.journeys: Sequence[Journey] = tuple(self._versions)
-        self.lens = Lens(journey.asks for journey in self.journeys)
+        self.runs = Runs(self.journeys)
+        self.on_the_way = {one: version for one, version in self._versions.items() if not version.is_active}
+        """The journeys that are to take over."""
 
-    def knows(self, journey: Journey, customer_id: UUID, *, has_state: bool) -> bool:
-        """Whether the store is up to date about the customer's state, or about there being none: who has none
-        is at the beginning then. Else the timeline has to be folded."""
-        version = self._versions[journey]
-        if version.is_active or customer_id <= version.reached:
+    def knows(self, journey: Journey, owner_id: UUID, states: States) -> bool:
+        """Whether the store is up to date about the runs of a customer or an account, and about there being
+        no state: such a run is at its beginning then. Else the whole timeline has to be folded."""
+        version = self.on_the_way.get(journey)
+        if version is None or owner_id <= version.reached:
             return True
-        return has_state and version.retired_at is None
+        return version.retired_at is None and states.has(owner_id, journey)
 
     def journey(self, wanted: Version) -> Journey | None:
         """The journey of a version; None: it isn't folded at this revision."""

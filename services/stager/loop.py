@@ -39,6 +39,7 @@ CONTENDED_TRIES_MAX = 20
 DEAD_WINDOW_RECORDS = 1_000
 DEAD_SHARE_MAX = 0.01
 REPORT_EVERY_S = 2.0
+ABANDON_S = 0.5
 BACKOFF_S = (0.05, 0.1, 0.2, 0.4)
 LANES = 2
 BUSY_POLL_TIMEOUT_S = 0.005
@@ -126,8 +127,7 @@ class Loop:
             with contextlib.suppress(Transient, FencedOut):
                 await self._land()
         finally:
-            for task in self._under_way:
-                task.cancel()
+            await self._abandon()
 
     async def _turn(self) -> None:
         if self.failing is not None:
@@ -167,6 +167,16 @@ class Loop:
             landed, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             if error := self._note_landed(landed):
                 raise error
+
+    async def _abandon(self) -> None:
+        """Cut off what is under way, and let the store hear of it before its connections are closed."""
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            ended, late = await asyncio.wait(self._under_way, timeout=ABANDON_S)
+            self._note_landed(task for task in ended if not task.cancelled())
+            for task in late:
+                task.add_done_callback(_heard)
 
     def _note_landed(self, landed: Iterable[asyncio.Task[None]]) -> BaseException | None:
         """Forget batches that have ended, and tell the worst error of theirs: one that can't be recovered
@@ -288,3 +298,9 @@ class Loop:
         if not behind:
             self.last_progress_s = self._clock.monotonic_s()
         await self._reader.hint({partition: claimed.next_offset for partition, claimed in held.items()})
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Take note of how a batch ended that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,7 +1,8 @@
 """The batch transaction's SQL: a few statements whatever the size of the batch.
 
 Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, identities,
-customers, states, counters; and within each by key. So two of them never wait for one another in a circle.
+customers, new accounts, accounts, states, counters; and within each by key. So two of them never wait for one
+another in a circle.
 """
 
 from __future__ import annotations
@@ -52,52 +53,72 @@ LOCK_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
 LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
 
-TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
-
-STATES = """
-SELECT customer_id, journey_key, version, revision, state FROM journey_states
-WHERE customer_id = ANY($1::uuid[]) AND (journey_key, version) IN
-    (SELECT * FROM unnest($2::text[], $3::int[]))
+# One that another transaction makes is waited for; no lock on one that was there before is held yet.
+NEW_ACCOUNTS = """
+INSERT INTO accounts (id, identity, created_at)
+SELECT *, $3::timestamptz FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING RETURNING id
 """
 
-# By version, so that what a retired one has left due is not looked at again and again.
-DUE_CUSTOMERS = """
-SELECT due.customer_id FROM unnest($3::text[], $4::int[]) AS j (key, version) CROSS JOIN LATERAL (
-    SELECT customer_id, due_at FROM journey_states
-    WHERE journey_key = j.key AND version = j.version AND due_at <= $1 AND updated_at <= $2
-    ORDER BY due_at LIMIT $5
-) AS due
-ORDER BY due.due_at LIMIT $5
+_LOCKED_ACCOUNTS = "SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+
+LOCK_ACCOUNTS = f"SELECT count(*) FROM ({_LOCKED_ACCOUNTS}) AS locked"
+
+LOCK_FREE_ACCOUNTS = f"{_LOCKED_ACCOUNTS} SKIP LOCKED"
+
+NEW_MEMBERS = """
+INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
+SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
+"""
+
+ACCOUNT_TOUCHPOINT_COLUMNS = ("account_id", "occurred_at", "id", "customer_id")
+
+TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
+
+# Those of the customers and accounts themselves; or with those of their things.
+STATES = """
+SELECT customer_id, run, due_at, states FROM journey_states
+WHERE customer_id = ANY($1::uuid[]) AND ($2 OR run = '')
+"""
+
+STATES_OF_THINGS = """
+SELECT customer_id, run, due_at, states FROM journey_states
+WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+"""
+
+DUE = """
+SELECT customer_id, run FROM journey_states
+WHERE due_at <= $1 AND updated_at <= $2 ORDER BY due_at LIMIT $3
 """
 
 HISTORIES = """
-SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+SELECT customer_id, run, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions
 WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
-ORDER BY customer_id, seq
+ORDER BY customer_id, run, seq
 """
 
 SUPERSEDE = """
-UPDATE stage_transitions AS t SET superseded_at = $5
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[]) AS s (customer_id, journey_key, version, seq)
+UPDATE stage_transitions AS t SET superseded_at = $6
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[])
+    AS s (customer_id, journey_key, version, run, seq)
 WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.version = s.version
-    AND t.seq = s.seq AND t.superseded_at IS NULL
+    AND t.run = s.run AND t.seq = s.seq AND t.superseded_at IS NULL
 """
 
 TRANSITION_COLUMNS = (
     *("customer_id", "journey_key", "version", "seq", "revision", "at", "kind", "from_stage", "from_paused"),
-    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at"),
+    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at", "run"),
 )
 
+STATE_COLUMNS = ("customer_id", "run", "due_at", "states", "entered_at", "updated_at")
+
+# Of rows without a name, which come last, no name and no time is sent.
 SAVE_STATES = """
-INSERT INTO journey_states (customer_id, journey_key, version, stage, paused, entered_at, furthest_stage,
-    due_at, revision, state, updated_at)
-SELECT *, $11::timestamptz FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bool[],
-    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::int[], $10::bytea[])
-ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
-    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
-    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state,
-    updated_at = EXCLUDED.updated_at
+UPDATE journey_states AS s
+SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = $6
+FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::timestamptz[])
+    AS n (customer_id, due_at, states, run, entered_at)
+WHERE s.customer_id = n.customer_id AND s.run = coalesce(n.run, '')
 """
 
 ADD_COUNTS = """
@@ -145,5 +166,3 @@ SELECT $1, $2, n.partition, n."offset", sha256(n.value), n.reason, n.value, $7::
 FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[]) AS n (partition, "offset", reason, value)
 ON CONFLICT DO NOTHING
 """
-
-CUSTOMERS_AFTER = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"

@@ -8,8 +8,9 @@ transaction made first can't be seen before that one ends; then the whole batch 
 knowing it.
 
 A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
-run again with those. A version that is to take over doesn't know all customers of before; those that it
-doesn't are refolded, from a timeline that may be older than the definition.
+run again with those. A run without a state is at its beginning, unless its version is to take over and hasn't
+come as far as its customer or account (`Folding.knows`). Then there may be a timeline from before the
+definition: all its runs are refolded together, so whoever has the state of one has those of all.
 """
 
 from __future__ import annotations
@@ -21,22 +22,25 @@ from datetime import datetime
 from uuid import UUID
 
 from services.stager import identity, sql
+from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.assign import Change, Held, carry_on, is_late
 from services.stager.batch import Batch, Incoming
-from services.stager.changes import read_states, refold, write_changes
+from services.stager.changes import refold, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.in_force import Folding, InForce
+from services.stager.runs import Subject
+from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey
-from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
+_BEGINNING = Held()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class _Filed:
-    """New touchpoints by customer, and which of the customers are new too."""
+    """New touchpoints by customer and by account, and which of the customers are new too."""
 
     by_customer: Mapping[UUID, Sequence[Incoming]]
     new_customers: frozenset[UUID]
+    accounts: FiledAccounts = NO_ACCOUNTS
+
+    def is_new(self, owner_id: UUID) -> bool:
+        """Whether a customer or an account has no timeline from before."""
+        return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
 
 
 class BatchStore:
@@ -131,9 +140,8 @@ class BatchStore:
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
-            changes = await self._fold(connection, filed, folding)
             shard = (self._shard + lane) % COUNTER_SHARDS
-            await write_changes(connection, changes, shard, now)
+            changes = await self._stage(connection, filed, folding, shard, now)
             unknown = unknown_types(sorted_.fresh, self._known_types)
             await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
@@ -183,28 +191,41 @@ class BatchStore:
             by_customer[customer_id].append(incoming)
         await connection.execute(sql.LOCK_CUSTOMERS, list(by_customer))
         await _store_touchpoints(connection, by_customer)
-        return _Filed(by_customer, frozenset(filing.new_customers))
+        namings = [
+            Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
+        ]
+        accounts = await file_accounts(connection, namings, now)
+        return _Filed(by_customer, frozenset(filing.new_customers), accounts)
 
-    async def _fold(self, connection: Connection, filed: _Filed, folding: Folding) -> list[Change]:
-        touches = _touches_by_journey(filed.by_customer, folding.journeys, folding.lens)
+    async def _stage(
+        self, connection: Connection, filed: _Filed, folding: Folding, shard: int, now: datetime
+    ) -> Sequence[Change]:
+        """Fold the new touchpoints into the runs that they concern, and write what changes."""
+        touches = folding.runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        customer_ids = list({customer_id for customer_id, _ in touches})
-        states = await read_states(connection, customer_ids, folding.journeys)
-        changes = []
-        late: dict[Journey, dict[UUID, Held]] = defaultdict(dict)
-        for (customer_id, journey), sorted_touches in touches.items():
-            held = states.get((customer_id, journey))
-            known = customer_id in filed.new_customers or folding.knows(
-                journey, customer_id, has_state=held is not None
-            )
-            held = held or Held()
-            if not known or is_late(held, sorted_touches):
-                late[journey][customer_id] = held
-            else:
-                changes.append(carry_on(customer_id, journey, held, sorted_touches))
-        for journey, held_by_customer in late.items():
-            changes += await refold(connection, journey, held_by_customer)
+        states = await _read_states(connection, list(touches), folding)
+        changes: list[Change] = []
+        late: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
+        unknown: dict[Journey, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
+        for subject, by_journey in touches.items():
+            owner_id, run = subject
+            is_new = filed.is_new(owner_id)
+            for journey, sorted_touches in by_journey.items():
+                if not (is_new or folding.knows(journey, owner_id, states)):
+                    unknown[journey][owner_id] = states.runs(owner_id, journey)
+                    continue
+                held = states.held(subject, journey) or _BEGINNING
+                if is_late(held, sorted_touches):
+                    late[journey].setdefault(owner_id, {})[run] = held
+                else:
+                    changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
+        for journey, of_late in late.items():
+            changes += await refold(connection, journey, of_late)
+        for journey, of_unknown in unknown.items():
+            changes += await refold(connection, journey, of_unknown, whole=True)
+        await states.save(connection, changes, now)
+        await write_changes(connection, changes, shard, now)
         return changes
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
@@ -219,6 +240,13 @@ class BatchStore:
                 [dead.record.value for dead in batch.dead],
                 now,
             )
+
+
+async def _read_states(connection: Connection, subjects: Sequence[Subject], folding: Folding) -> States:
+    """The states of subjects; with those of all things of the customers, while these may have runs that the
+    store lacks."""
+    whole = any(journey in folding.runs.named for journey in folding.on_the_way)
+    return await read_states(connection, subjects, whole=whole)
 
 
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:
@@ -256,20 +284,3 @@ async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequen
         for one in filed[customer_id]
     ]
     await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)
-
-
-def _touches_by_journey(
-    filed: Mapping[UUID, Sequence[Incoming]], journeys: Sequence[Journey], lens: Lens
-) -> dict[tuple[UUID, Journey], list[Touch]]:
-    """The touches that concern each customer's journeys, in the fold's order."""
-    found: dict[tuple[UUID, Journey], list[Touch]] = defaultdict(list)
-    for customer_id, incoming in filed.items():
-        for one in incoming:
-            concerned = [journey for journey in journeys if journey.concerns(one.touchpoint.type)]
-            if concerned:
-                touch = lens.touch(one.uid, one.touchpoint)
-                for journey in concerned:
-                    found[customer_id, journey].append(touch)
-    for touches in found.values():
-        touches.sort(key=lambda touch: (touch.at, touch.id))
-    return found

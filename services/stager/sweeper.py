@@ -1,25 +1,28 @@
 """The sweeper: applies what is due by time alone, exactly as the fold would have.
 
-Several stagers sweep at once: each takes customers that no other transaction holds. A state that was written
-a moment ago is left alone, because while history is being imported the next touchpoint is on its way and
-would undo what time did.
+Several stagers sweep at once: each takes runs of customers and accounts that no other transaction holds. A
+state that was written a moment ago is left alone, because while history is being imported the next touchpoint
+is on its way and would undo what time did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
 
 from services.stager import sql
 from services.stager.assign import Change, run_clock
-from services.stager.changes import read_states, write_changes
+from services.stager.changes import write_changes
 from services.stager.in_force import InForce
+from services.stager.runs import Subject
+from services.stager.states import read_states
 from shared.clock import Clock
+from shared.errors import Contended
 from shared.journey.fold import Journey
+from shared.store.definitions import hold_revision
 from shared.store.engine import Connection, Pool, connection_of
 
-CUSTOMERS_MAX = 500
+SUBJECTS_MAX = 500
 SETTLE = timedelta(seconds=2)
 
 
@@ -33,33 +36,50 @@ class Sweeper:
         self._clock = clock
 
     async def sweep(self) -> Sequence[Change]:
-        """Apply what is due to some customers and say what changed; nothing changed: all is done for now.
+        """Apply what is due to some runs and say what changed; nothing changed: all is done for now.
 
         Raises:
             Transient: the store is away or busy; nothing was written, or all of it.
+            Contended: other journeys are in force by now; it can be run again at once.
+            ConfigError: this version of Rejse can't fold what is active.
         """
+        folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection:
-            return await self._sweep(connection)
+            while due := await self._due(connection):
+                async with connection.transaction():
+                    # What others fold by now would be put off as a state of a journey that nobody knows.
+                    if await hold_revision(connection) != folding.revision:
+                        self._in_force.outdate()
+                        raise Contended("other journeys are in force")
+                    free = await self._locked(connection, due)
+                    changes = await self._sweep(connection, free, folding.journeys)
+                if changes or not free:
+                    return changes
+        return []
 
-    async def _sweep(self, connection: Connection) -> Sequence[Change]:
+    async def _sweep(
+        self, connection: Connection, subjects: Sequence[Subject], journeys: Sequence[Journey]
+    ) -> Sequence[Change]:
         now = self._clock.now()
-        journeys = self._in_force.now.journeys
-        due = await self._due(connection, journeys)
-        if not due:
-            return []
-        async with connection.transaction():
-            rows = await connection.fetch(sql.LOCK_FREE_CUSTOMERS, due)
-            states = await read_states(connection, [row["id"] for row in rows], journeys)
-            changes = [
-                run_clock(customer_id, journey, held, now) for (customer_id, journey), held in states.items()
-            ]
-            changes = [change for change in changes if change.added]
-            await write_changes(connection, changes, self._shard, now)
+        states = await read_states(connection, subjects, whole=False)
+        changes = [
+            run_clock(owner_id, journey, held, now, run)
+            for (owner_id, run), journey, held in states.due(journeys, now)
+        ]
+        changes = [change for change in changes if change.added]
+        await states.save_swept(connection, changes, journeys, now)
+        await write_changes(connection, changes, self._shard, now)
         return changes
 
-    async def _due(self, connection: Connection, journeys: Sequence[Journey]) -> list[UUID]:
+    async def _locked(self, connection: Connection, due: Sequence[Subject]) -> list[Subject]:
+        """Those whose customer or account could be locked."""
+        ids = list({owner_id for owner_id, _ in due})
+        free = set()
+        for query in (sql.LOCK_FREE_CUSTOMERS, sql.LOCK_FREE_ACCOUNTS):
+            free |= {row["id"] for row in await connection.fetch(query, ids)}
+        return [subject for subject in due if subject[0] in free]
+
+    async def _due(self, connection: Connection) -> list[Subject]:
         now = self._clock.now()
-        keys = [journey.definition.key for journey in journeys]
-        versions = [journey.definition.version for journey in journeys]
-        rows = await connection.fetch(sql.DUE_CUSTOMERS, now, now - SETTLE, keys, versions, CUSTOMERS_MAX)
-        return list({row["customer_id"] for row in rows})
+        rows = await connection.fetch(sql.DUE, now, now - SETTLE, SUBJECTS_MAX)
+        return [(row["customer_id"], row["run"]) for row in rows]

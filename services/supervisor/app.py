@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from services.supervisor import keyfile
 from services.supervisor.child import Child, Program, Tell
@@ -24,11 +25,13 @@ from services.supervisor.settings import Settings
 from services.supervisor.signals import Signals, receiving
 from services.supervisor.store import keep_running, open_store
 from shared.clock import Clock
+from shared.config import env_name
 from shared.lifecycle import Deadline
 from shared.logs import JsonFormatter
 
 log = logging.getLogger("rejse.supervisor")
 
+PORTS = ("ingest_port", "api_port", "stager_port", "ingest_health_port", "api_health_port")
 SERVICES = ("stager", "ingest", "api")
 STOP_ORDER = ("api", "ingest", "stager")
 """Who asks, then who takes, then who works off what was taken."""
@@ -127,24 +130,27 @@ def _reachable(host: str) -> str:
 
 
 def _port(settings: Settings, name: str) -> int:
-    return int(getattr(settings, f"{name}_port"))
+    """Where a service answers its probes."""
+    own = getattr(settings, f"{name}_health_port", None)
+    return int(getattr(settings, f"{name}_port") if own is None else own)
 
 
 def _with_ports(settings: Settings) -> Settings:
-    given = {f"REJSE_{name.upper()}_PORT": _port(settings, name) for name in SERVICES}
-    ports = settle_ports(settings.host, given)
-    return dataclasses.replace(
-        settings,
-        ingest_port=ports["REJSE_INGEST_PORT"],
-        api_port=ports["REJSE_API_PORT"],
-        stager_port=ports["REJSE_STAGER_PORT"],
-    )
+    settled = settle_ports(settings.host, _ports(settings))
+    ports: dict[str, Any] = {name: settled[env_name(name)] for name in PORTS if env_name(name) in settled}
+    return dataclasses.replace(settings, **ports)
+
+
+def _ports(settings: Settings) -> Mapping[str, int]:
+    """The ports that are set, by their variables."""
+    given = {env_name(name): getattr(settings, name) for name in PORTS}
+    return {variable: port for variable, port in given.items() if port is not None}
 
 
 def _environ_of_services(
     settings: Settings, environ: Mapping[str, str], database_url: str
 ) -> Mapping[str, str]:
-    ports = {f"REJSE_{name.upper()}_PORT": str(_port(settings, name)) for name in SERVICES}
+    ports = {variable: str(port) for variable, port in _ports(settings).items()}
     return {**environ, **ports, "REJSE_DATABASE_URL": database_url}
 
 

@@ -13,7 +13,7 @@ from services.supervisor.commands import StoreSettings, with_store
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
-from shared.journey.catalog import all_definitions, load_definitions, why_not_active
+from shared.journey.catalog import all_definitions, load_definitions
 from shared.journey.definition import Definition
 from shared.journey.language import parse
 from shared.store.definitions import (
@@ -142,7 +142,7 @@ def activate(
     """Ask for a definition to take over, show how far it is until it has, and say how it stands at last.
 
     Raises:
-        ConfigError: the definition is wrong, can't be active, or another one was asked for meanwhile.
+        ConfigError: the definition is wrong, or another one was asked for meanwhile.
     """
     definition = find(environ, name)
     files = [one for one, _ in all_definitions(load(JourneySettings, environ).journeys_dir)]
@@ -173,11 +173,9 @@ def try_out(
     """What a definition would make of the store's customers, compared with the active version.
 
     Raises:
-        ConfigError: the definition is wrong, or can't be active.
+        ConfigError: the definition is wrong.
     """
     definition, clock = find(environ, name), SystemClock()
-    if reason := why_not_active(definition):
-        raise ConfigError(reason)
     files = [one for one, _ in all_definitions(load(JourneySettings, environ).journeys_dir)]
 
     async def asked(connection: Connection) -> WhatIf:

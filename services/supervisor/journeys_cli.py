@@ -24,12 +24,14 @@ def list_() -> None:
 
     from services.supervisor.journeys import known
 
-    key = Column("key", no_wrap=True)
-    table = Table(key, "version", "active", "label", "stages and exits")
+    key, active = (Column(name, no_wrap=True) for name in ("key", "active"))
+    table = Table(key, "version", active, "about", "label", "stages and exits")
     for one in known(os.environ):
-        label = one.definition.labels["en"] if one.definition else "of another Rejse"
-        places = ", ".join(one.definition.places) if one.definition else ""
-        table.add_row(one.key, str(one.version), one.state, label, places)
+        about, label, places = "", "of another Rejse", ""
+        if one.definition:
+            about = one.definition.subject.property_name or one.definition.subject.kind
+            label, places = one.definition.labels["en"], ", ".join(one.definition.places)
+        table.add_row(one.key, str(one.version), one.state, about, label, places)
     Console(markup=False).print(table)
 
 

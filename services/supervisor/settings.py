@@ -15,6 +15,8 @@ class Settings:
     ingest_port: int
     api_port: int
     stager_port: int
+    ingest_health_port: int | None
+    api_health_port: int | None
     database_url: str | None
     log_level: str
     drain_wait_s: float

@@ -22,8 +22,7 @@ def load_definitions(
     built-in ones `purchase-lifecycle`.
 
     Raises:
-        ConfigError: lists every error of every file, or says that the folder or a key is not there, or that
-            a definition can't be active.
+        ConfigError: lists every error of every file, or says that the folder or a key is not there.
     """
     known = all_definitions(journeys_dir)
     own = {definition.key for definition, built_in in known if not built_in}
@@ -32,11 +31,9 @@ def load_definitions(
         f"REJSE_JOURNEYS: there is no journey {key!r}"
         for key in sorted(wanted - {definition.key for definition, _ in known})
     ]
-    active = tuple(definition for definition, _ in known if definition.key in wanted)
-    problems += [reason for one in active if (reason := why_not_active(one))]
     if problems:
         raise ConfigError("\n".join(problems))
-    return active
+    return tuple(definition for definition, _ in known if definition.key in wanted)
 
 
 def all_definitions(journeys_dir: Path | None) -> tuple[tuple[Definition, bool], ...]:
@@ -56,15 +53,6 @@ def all_definitions(journeys_dir: Path | None) -> tuple[tuple[Definition, bool],
         raise ConfigError("\n".join(problems))
     ordered = [found[key] for key in sorted(found)]
     return tuple(zip(linked([one for one, _ in ordered]), (built_in for _, built_in in ordered), strict=True))
-
-
-def why_not_active(definition: Definition) -> str | None:
-    """Why a definition can't be active; None: it can."""
-    subject = definition.subject
-    if subject.kind == "customer":
-        return None
-    told = "the account" if subject.kind == "account" else f"what {subject.property_name} names"
-    return f"journey {definition.key} is about {told}: only journeys about the customer can be active yet"
 
 
 def _read_built_in() -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from shared.journey.touch import Ask, Touch
 Holds: TypeAlias = Callable[[State, Touch], bool]
 Met: TypeAlias = Callable[[State, datetime], bool]
 Remembered: TypeAlias = tuple[int, ...]
+After: TypeAlias = Callable[[Remembered, Touch], Remembered]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -37,7 +38,7 @@ class Counter:
 
     number: int
     matches: Holds
-    after: Callable[[Remembered, Touch], Remembered]
+    after: After
 
 
 class Rules:
@@ -186,7 +187,7 @@ def _within(times: Remembered, since: int) -> int:
     return sum(time >= since for time in times)
 
 
-def _after(count: Count) -> Callable[[Remembered, Touch], Remembered]:
+def _after(count: Count) -> After:
     """How a tally goes on at a match; it grows no further than the rule can tell apart."""
     most = count.at_least
     if count.ago is not None:
@@ -198,7 +199,7 @@ def _after(count: Count) -> Callable[[Remembered, Touch], Remembered]:
     return lambda before, _: ((before[0] + 1,) if before[0] < most else before) if before else (1,)
 
 
-def _next_day(most: int) -> Callable[[Remembered, Touch], Remembered]:
+def _next_day(most: int) -> After:
     def after(before: Remembered, touch: Touch) -> Remembered:
         number, last = before or (0, 0)
         day = touch.at.toordinal()
@@ -207,11 +208,11 @@ def _next_day(most: int) -> Callable[[Remembered, Touch], Remembered]:
     return after
 
 
-def _next_time(most: int) -> Callable[[Remembered, Touch], Remembered]:
+def _next_time(most: int) -> After:
     return lambda before, touch: (*before, _micros(touch.at))[-most:]
 
 
-def _next_time_of_day(most: int) -> Callable[[Remembered, Touch], Remembered]:
+def _next_time_of_day(most: int) -> After:
     """The latest time of each day: of a day's touchpoints, that one lies in a window longest."""
 
     def after(before: Remembered, touch: Touch) -> Remembered:

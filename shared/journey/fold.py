@@ -21,8 +21,7 @@ folds the whole timeline again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -31,9 +30,14 @@ from shared.journey.plan import Plan, Plans
 from shared.journey.state import FIRST_ID, NOWHERE, Kind, State, Transition, note, with_value
 from shared.journey.touch import Ask, Touch
 
+# A third of the time that copy.copy() takes.
+_copy: Callable[[State], State] = State.__copy__  # type: ignore[attr-defined]
 _OVERLAYS = 10_000
 _SIGNALS = 20_000
 """From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
+
+RUN_NAME_BYTES_MAX = 200
+"""As long as an identity may be: a run's name stands in the keys of the store."""
 
 
 class OutOfOrder(Exception):
@@ -47,6 +51,11 @@ class Journey:
         self.definition = definition
         self._plans = Plans(definition)
         self._places = self._plans.places
+        self._plan_of = self._plans.of
+        self.version = (definition.key, definition.version)
+        """What the store knows the definition by."""
+        self.types = self._plans.types
+        """The touchpoint types that can change a state; None: every type can."""
         self._facts = self._plans.rules.facts
         self._of_stage = self._plans.rules.of_stage
         self._no_tallies = ((),) * self._plans.rules.remembered
@@ -59,19 +68,13 @@ class Journey:
         return self._plans
 
     @property
-    def types(self) -> frozenset[str] | None:
-        """The touchpoint types that can change a state; None: every type can."""
-        return self._plans.types
-
-    @property
     def asks(self) -> Mapping[str | None, frozenset[Ask]]:
         """What a touch has to carry beside type and channel, by type; under None what every one has to."""
         return self._plans.asks
 
     def concerns(self, type_: str) -> bool:
         """Whether a touchpoint of this type can change a state. Others need not be folded."""
-        types = self._plans.types
-        return types is None or type_ in types
+        return self.types is None or type_ in self.types
 
     def due_at(self, state: State) -> datetime | None:
         """When time will move this state if no touchpoint comes first; None: never."""
@@ -84,7 +87,7 @@ class Journey:
         if due is None:
             return None
         transitions: list[Transition] = []
-        self._fire(copy(state), *due, transitions)
+        self._fire(_copy(state), *due, transitions)
         return transitions[0]
 
     def persona(self, state: State) -> str | None:
@@ -97,7 +100,7 @@ class Journey:
         due = self._next_due(state)
         if due is None or due[0] > now:
             return state, transitions
-        state = copy(state)
+        state = _copy(state)
         self._advance(state, now, transitions)
         return state, transitions
 
@@ -115,21 +118,22 @@ class Journey:
         Raises:
             OutOfOrder: one lies at or before the one before it, or the state's position.
         """
-        state = copy(state)
+        state = _copy(state)
         transitions: list[Transition] = []
         for touch in touches:
             self._step(state, touch, transitions)
         return state, transitions
 
     def _step(self, state: State, touch: Touch, out: list[Transition]) -> None:
-        if (touch.at, touch.id) <= (state.at, state.id):
+        if touch.at <= state.at and (touch.at < state.at or touch.id <= state.id):
             raise OutOfOrder
-        if not self.concerns(touch.type):
+        if self.types is not None and touch.type not in self.types:
             return
-        self._advance(state, touch.at, out)
+        if state.anchors or state.open or state.signals:
+            self._advance(state, touch.at, out)
         if self._facts and touch.content:
             self._learn(state, touch)
-        plan = self._plans.plan(state.place, touch.type)
+        plan = self._plan_of[state.place][touch.type]
         state.at, state.id = touch.at, touch.id
         if plan.counters:
             self._count(state, touch, plan)
@@ -138,7 +142,7 @@ class Journey:
         if state.open:
             self._close(state, touch, plan, out)
         if self._move(state, touch, plan, out):
-            plan = self._plans.plan(state.place, touch.type)
+            plan = self._plan_of[state.place][touch.type]
         elif plan.resets:
             self._reset_clocks(state, touch, plan, out)
         if plan.opens or plan.substages or plan.signals:
@@ -149,21 +153,21 @@ class Journey:
             self._fire(state, *due, out)
 
     def _next_due(self, state: State) -> tuple[datetime, int] | None:
-        """The earliest due clock, as its due time and its number."""
-        if not (state.anchors or state.open or state.signals):
-            return None
-        dues: list[tuple[datetime, int]] = []
+        """The earliest due clock, as its due time and its number; of several the one of the least number."""
+        earliest: tuple[datetime, int] | None = None
         if state.anchors and state.place is not None:
-            clocks = self._places[state.place].clocks
+            clocks, paused = self._places[state.place].clocks, state.paused
             for number, anchor in enumerate(state.anchors):
                 clock = clocks[number]
-                if clock.to is not None or not state.paused:
-                    dues.append((anchor + clock.after, number))
+                if clock.to is not None or not paused:
+                    due_at = anchor + clock.after
+                    if earliest is None or due_at < earliest[0]:
+                        earliest = due_at, number
         if state.open:
-            dues += _expiring(state.open, self._expiries, _OVERLAYS)
+            earliest = _earlier(earliest, _expiring(state.open, self._expiries, _OVERLAYS))
         if state.signals:
-            dues += _expiring(state.signals, self._signal_expiries, _SIGNALS)
-        return min(dues, default=None)
+            earliest = _earlier(earliest, _expiring(state.signals, self._signal_expiries, _SIGNALS))
+        return earliest
 
     def _fire(self, state: State, due_at: datetime, number: int, out: list[Transition]) -> None:
         assert state.place is not None
@@ -186,10 +190,10 @@ class Journey:
 
     def _count(self, state: State, touch: Touch, plan: Plan) -> None:
         tallies = state.tallies or self._no_tallies
-        for counter in plan.counters:
-            if counter.matches(state, touch):
-                number, before = counter.number, tallies[counter.number]
-                after = counter.after(before, touch)
+        for number, matches, count in plan.counters:
+            if matches(state, touch):
+                before = tallies[number]
+                after = count(before, touch)
                 if after is not before:
                     tallies = (*tallies[:number], after, *tallies[number + 1 :])
                     state.tallies = tallies
@@ -332,23 +336,39 @@ def fold(
 
 def subject_of(definition: Definition, touch: Touch) -> str | None:
     """Which run of the journey a touchpoint belongs to; None: to none. The runs of a customer and of an
-    account have no name: the timeline is theirs."""
+    account have no name: the timeline is theirs. A thing is named by a text or a whole number that is not
+    longer than `RUN_NAME_BYTES_MAX`."""
     if definition.subject.kind != "property":
         return ""
     value = touch.content.get(f"property.{definition.subject.property_name}")
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    name = str(value)
+    return name if 0 < len(name.encode()) <= RUN_NAME_BYTES_MAX else None
+
+
+def runs_of(journey: Journey, touches: Iterable[Touch]) -> dict[str, list[Touch]]:
+    """The touchpoints of each run of a journey that a timeline has, in their order."""
+    runs: dict[str, list[Touch]] = {}
+    for touch in touches:
+        if journey.concerns(touch.type):
+            run = subject_of(journey.definition, touch)
+            if run is not None:
+                runs.setdefault(run, []).append(touch)
+    return runs
 
 
 def fold_runs(
     journey: Journey, touches: Iterable[Touch], now: datetime
 ) -> dict[str, tuple[State, list[Transition]]]:
     """Fold each run of a journey: one for each thing that the touchpoints name."""
-    runs: dict[str, list[Touch]] = {}
-    for touch in touches:
-        subject = subject_of(journey.definition, touch)
-        if subject is not None:
-            runs.setdefault(subject, []).append(touch)
-    return {subject: fold(journey, run, now) for subject, run in runs.items()}
+    return {run: fold(journey, its, now) for run, its in runs_of(journey, touches).items()}
+
+
+def _earlier(
+    earliest: tuple[datetime, int] | None, others: Iterable[tuple[datetime, int]]
+) -> tuple[datetime, int] | None:
+    return min(others if earliest is None else (earliest, *others), default=None)
 
 
 def _expiring(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
-from shared.journey.compiled import Counter, Holds, Met, Rules, asked_in
+from shared.journey.compiled import After, Holds, Met, Rules, asked_in
 from shared.journey.definition import START, Definition
 from shared.journey.rules import Matcher, Rule
 from shared.journey.state import Kind, State
@@ -62,7 +62,7 @@ class Plan:
     overlays that may open and close, substages, and signals with what turns them on and off.
     """
 
-    counters: tuple[Counter, ...]
+    counters: tuple[tuple[int, Holds, After], ...]
     moves: tuple[Move, ...]
     resets: tuple[Numbered, ...]
     tallies: tuple[OnOff, ...]
@@ -70,6 +70,9 @@ class Plan:
     opens: tuple[Numbered, ...]
     substages: tuple[Numbered, ...]
     signals: tuple[OnOff, ...]
+
+
+_TYPES_MAX = 1_000
 
 
 class Plans:
@@ -87,28 +90,18 @@ class Plans:
         self.places = {place.key: place for place in places_of(definition)}
         self._personas = [(persona.key, self.rules.met(persona.when)) for persona in definition.personas]
         self.admits = self._admits()
-        self._plans: dict[str | None, dict[str | None, Plan]] = {}
-
-    def plan(self, place: str | None, type_: str) -> Plan:
+        self.of: Mapping[str | None, Mapping[str, Plan]] = {
+            place: _PlansHere(self, place) for place in (None, *self.places)
+        }
         """What a touchpoint of a type can do in a place; None is where the journey has not begun."""
-        here = self._plans.get(place)
-        if here is None:
-            here = self._plans[place] = {}
-        plan = here.get(type_)
-        if plan is None:
-            # A type that no rule names is like any other such: senders may make up any number of them.
-            known = type_ if type_ in self.asks else None
-            plan = here.get(known)
-            if plan is None:
-                plan = here[known] = self._made(place, known)
-        return plan
 
-    def _made(self, place: str | None, type_: str | None) -> Plan:
+    def made(self, place: str | None, type_: str | None) -> Plan:
+        """Compile a plan; without a type it is that of all types that no rule names."""
         definition, rules = self._definition, self.rules
         in_stage = any(stage.key == place for stage in definition.stages)
         overlays = tuple(enumerate(definition.overlays))
         return Plan(
-            tuple(rules.counters(type_)),
+            tuple((one.number, one.matches, one.after) for one in rules.counters(type_)),
             tuple(self._moves(place, type_)),
             tuple(self._resets(place, type_)),
             tuple(self._tallies(type_)),
@@ -178,6 +171,25 @@ class Plans:
             off = None if signal.off is None else self.rules.holds(signal.off, type_)
             if place is not None and (on or off):
                 yield number, on, off
+
+
+class _PlansHere(dict[str, Plan]):
+    """The plans of one place by the type of touchpoints. A type that no rule names is like any other such:
+    senders may make up any number of them, so only so many are remembered."""
+
+    def __init__(self, plans: Plans, place: str | None) -> None:
+        self._plans = plans
+        self._place = place
+        self._other: Plan | None = None
+
+    def __missing__(self, type_: str) -> Plan:
+        if type_ in self._plans.asks:
+            plan = self._plans.made(self._place, type_)
+        else:
+            plan = self._other = self._other or self._plans.made(self._place, None)
+        if len(self) < _TYPES_MAX:
+            self[type_] = plan
+        return plan
 
 
 def _is_source(place: str | None, sources: frozenset[str]) -> bool:

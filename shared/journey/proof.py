@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
@@ -18,7 +17,7 @@ from shared.journey.fold import Journey
 from shared.journey.misses import Seen
 from shared.journey.nearness import Nearness
 from shared.journey.reasons import NearRule, TouchRef, Window
-from shared.journey.standing import OpenOverlay, SignalOn, TallyItem, Upcoming
+from shared.journey.standing import CUSTOMER, About, OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind, State, Transition
 
 
@@ -43,12 +42,6 @@ class ProofTransition(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     from_paused: bool
     to_paused: bool
     cause: ProofCause
-
-
-class About(msgspec.Struct, frozen=True):
-    """What a run of the journey is about."""
-
-    kind: Literal["customer"] = "customer"
 
 
 class ProofRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,14 +89,16 @@ class Prover:
         self._journey = journey
         self._says = words.rules_of(journey.definition)
 
-    def prove(self, state: State, history: History, seen: Seen, now: datetime) -> ProofRun:
+    def prove(
+        self, state: State, history: History, seen: Seen, now: datetime, about: About = CUSTOMER
+    ) -> ProofRun:
         """The proof of a state as of an instant. `history` is the standing one, or the end of it."""
         journey, definition = self._journey, self._journey.definition
         # A touchpoint may lie some hours ahead of now, and what it was counted in with it.
         nearness = Nearness(journey, state, seen, max(now, state.at))
         coming = [standing.upcoming(change) for change in clocks.ahead(journey, state)]
         return ProofRun(
-            about=About(),
+            about=about,
             stage=state.place,
             paused=state.paused,
             entered_at=state.entered_at,

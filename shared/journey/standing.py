@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from shared.journey.definition import Definition, Labels, OverlayKind
 from shared.journey.state import Kind, State, Transition
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run of a journey is about: the customer, an account by its `account_id`, or the thing that the
+    property `name` of its touchpoints names."""
+
+    kind: Literal["customer", "account", "thing"]
+    name: str | None = None
+    value: str | None = None
+
+
+CUSTOMER = About("customer")
+
+
+def about_of(definition: Definition | None, run: str, account: str | None = None) -> About:
+    """What a run of a journey is about: the account of that identity, the thing of that name, or else the
+    customer."""
+    if account is not None:
+        kind, _, value = account.partition(":")
+        return About("account", kind, value)
+    if run:
+        return About("thing", definition.subject.property_name if definition else None, run)
+    return CUSTOMER
 
 
 class Upcoming(msgspec.Struct, frozen=True):

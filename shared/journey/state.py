@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -64,19 +65,44 @@ class State(msgspec.Struct, array_like=True, gc=False):
     counts: tuple[int, ...] = ()
     counted: int = 0
 
-    @property
-    def position(self) -> tuple[datetime, UUID]:
-        return (self.at, self.id)
-
 
 NOWHERE = State()
 """The state of a customer without a touchpoint."""
 
-encode_state = msgspec.msgpack.Encoder(uuid_format="bytes").encode
-decode_state = msgspec.msgpack.Decoder(State).decode
+
+class Kept(msgspec.Struct, array_like=True, gc=False):
+    """A customer's state in one version of a journey, as the store keeps it beside those in other journeys.
+
+    `revision` is how often the history was folded anew. `due_at` is not later than when time will move the
+    state, and None if it never will: it stays as it was where clocks were merely started anew.
+    """
+
+    journey_key: str
+    version: int
+    revision: int
+    due_at: datetime | None
+    state: State
 
 
-class Transition(msgspec.Struct, frozen=True):
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+encode_states: Callable[[Sequence[Kept]], bytes] = _encoder.encode
+decode_states = msgspec.msgpack.Decoder(list[Kept]).decode
+
+
+def state_in(states: bytes, journey_key: str, version: int) -> State:
+    """The state of one definition among encoded ones that have its mark."""
+    found = (
+        one.state for one in decode_states(states) if (one.journey_key, one.version) == (journey_key, version)
+    )
+    return next(found, NOWHERE)
+
+
+def mark_of(journey_key: str, version: int) -> bytes:
+    """What encoded states hold if one of them is of this definition: something for SQL to look for."""
+    return _encoder.encode(journey_key) + _encoder.encode(version)
+
+
+class Transition(msgspec.Struct, frozen=True, gc=False):
     """One change of place, of its pause, or of what stands beside it, when it was true, and its cause.
 
     `seq` numbers a history from 0. The cause is the touchpoint `touchpoint_id`, or time when that is None;

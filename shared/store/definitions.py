@@ -20,17 +20,17 @@ from uuid import UUID
 import asyncpg
 
 from shared.errors import ConfigError
-from shared.journey.catalog import why_not_active
 from shared.journey.definition import Definition
 from shared.journey.language import link, restored
 from shared.store.engine import Connection
-from shared.store.pages import BEFORE_ALL, CUSTOMERS_TOTAL
+from shared.store.pages import BEFORE_ALL, Owners
 
 _COLUMNS = (
     "key, version, hash, source, links, wanted_at, activated_at, retired_at, reached, customers_done, "
     "customers_total"
 )
 _REVISION = "SELECT revision FROM journeys_in_force"
+_HOLD = f"{_REVISION} FOR SHARE"
 _RAISE = "UPDATE journeys_in_force SET revision = revision + 1"
 _FOLDED = f"""
 SELECT {_COLUMNS} FROM journey_definitions
@@ -66,9 +66,7 @@ _NEXT = f"""
 SELECT {_COLUMNS} FROM journey_definitions
 WHERE wanted_at IS NOT NULL ORDER BY wanted_at, key LIMIT 1 FOR UPDATE SKIP LOCKED
 """
-_COUNT_CUSTOMERS = f"""
-UPDATE journey_definitions SET customers_total = ({CUSTOMERS_TOTAL}) WHERE key = $1 AND version = $2
-"""
+_COUNTED = "UPDATE journey_definitions SET customers_total = $3 WHERE key = $1 AND version = $2"
 _REACH = """
 UPDATE journey_definitions SET reached = $3, customers_done = customers_done + $4
 WHERE key = $1 AND version = $2
@@ -80,8 +78,8 @@ class Version:
     """A version of a journey in the store.
 
     `wanted_at` tells since when it is on its way to be active, `activated_at` since when it is. While it is
-    on its way, the customers up to `reached` are staged by it, `done` of about `total` (None: not counted
-    yet). With a `retired_at` it has states that were left at that time.
+    on its way, the customers or accounts up to `reached` are staged by it, `done` of about `total` (None:
+    not counted yet). With a `retired_at` it has states that were left at that time.
     """
 
     key: str
@@ -125,6 +123,12 @@ class Version:
 async def fetch_revision(connection: Connection) -> int:
     """The revision of what is folded."""
     revision: int = await connection.fetchval(_REVISION)
+    return revision
+
+
+async def hold_revision(connection: Connection) -> int:
+    """The revision of what is folded, which stays so until the transaction ends."""
+    revision: int = await connection.fetchval(_HOLD)
     return revision
 
 
@@ -172,11 +176,9 @@ async def want(connection: Connection, definition: Definition, now: datetime) ->
     that is active or on its way stays so. Another version of the key that is on its way is given up.
 
     Raises:
-        ConfigError: the version is stored with another text, or can't be active.
+        ConfigError: the version is stored with another text.
     """
     key, version = definition.key, definition.version
-    if reason := why_not_active(definition):
-        raise ConfigError(reason)
     async with connection.transaction():
         texts = definition.hash, definition.source, definition.links
         await connection.execute(_NEW, key, version, *texts, now)
@@ -214,9 +216,10 @@ async def next_wanted(connection: Connection) -> Version | None:
     return None if row is None else _version(row)
 
 
-async def count_customers(connection: Connection, wanted: Version) -> None:
-    """Keep how many customers there are, so that everybody can tell how far the version is."""
-    await connection.execute(_COUNT_CUSTOMERS, wanted.key, wanted.version)
+async def count_customers(connection: Connection, wanted: Version, owners: Owners) -> None:
+    """Keep how many customers or accounts there are, so that everybody can tell how far the version is."""
+    total = await connection.fetchval(owners.total)
+    await connection.execute(_COUNTED, wanted.key, wanted.version, total)
 
 
 async def reach(connection: Connection, wanted: Version, customer_id: UUID, customers: int) -> None:

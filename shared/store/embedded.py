@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -29,6 +30,8 @@ log = logging.getLogger("rejse.store")
 START_TIMEOUT_S = 120.0
 """Bounds recovery after a crash, too."""
 
+ROLE = "rejse"
+
 _RETRY_S = 0.5
 _SOCKET_PATH_MAX = 104
 """What the strictest system allows."""
@@ -38,7 +41,8 @@ _HANDLES = ".handle_pids.json"
 
 @contextlib.contextmanager
 def embedded_postgres(data_dir: Path) -> Iterator[str]:
-    """PostgreSQL on a data folder of ours, as its URL; it stops with the last process that uses it.
+    """PostgreSQL on a data folder of ours, as its URL; it stops with the last process that uses it. The URL's
+    role is no superuser.
 
     A server that outlived its process is taken over, one that was killed recovers, and a folder whose
     making was interrupted is made again. It listens on a Unix socket alone.
@@ -55,9 +59,10 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(_room_for_sockets(data_dir)))
     with _alone(runtime_dir / "postgres.lock"):
         server = _start(data_dir / "postgres")
+        _give_to_role(server)
     try:
         socket_dir = server.get_postmaster_info().socket_dir
-        yield f"postgresql://postgres@/postgres?host={quote(str(socket_dir))}"
+        yield f"postgresql://{ROLE}@/postgres?host={quote(str(socket_dir))}"
     finally:
         # One that is gone already has nothing to be stopped.
         with contextlib.suppress(psutil.Error):
@@ -120,6 +125,14 @@ def _start(folder: Path) -> PostgresServer:
                 ) from error
         log.info("waiting_for_postgres")
         time.sleep(_RETRY_S)
+
+
+def _give_to_role(server: PostgresServer) -> None:
+    """Have all that is there belong to the services' role."""
+    try:
+        server.psql(files("shared.store").joinpath("embedded_role.sql").read_text("utf-8"))
+    except subprocess.SubprocessError as error:
+        raise ConfigError(f"PostgreSQL's role {ROLE} can't be made; {server.log} says why") from error
 
 
 def _initialise(folder: Path) -> None:

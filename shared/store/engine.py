@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -33,6 +33,15 @@ SERVER_SETTINGS = {
     # Compiling a plan costs more than any statement of ours takes to run.
     "jit": "off",
 }
+
+_WEAK = {
+    "data_checksums": (
+        "off",
+        "the pages have no checksums, so a disk that returns other bytes goes unnoticed",
+    ),
+    "is_superuser": ("on", "the role is a superuser, which the services need not be"),
+}
+"""Settings, which of their values is weak, and what that means."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -120,6 +129,15 @@ async def require_durable(connection: Connection) -> None:
     ]
     if off:
         raise ConfigError(f"PostgreSQL runs with {', '.join(off)} off: what it commits may be lost")
+
+
+async def weaknesses(connection: Connection) -> Sequence[str]:
+    """What of a store is less than it should be, and no reason to stand still."""
+    found = []
+    for name, (weak, meaning) in _WEAK.items():
+        if await connection.fetchval("SELECT current_setting($1)", name) == weak:
+            found.append(meaning)
+    return found
 
 
 def sqlalchemy_url(database_url: str) -> str:

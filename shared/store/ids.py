@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as StoreUUID
@@ -23,3 +23,9 @@ def touchpoint_uid(source: str, sender_id: str) -> UUID:
     A sender's id is unique per source only; hashing both gives 16 bytes of the same size for all.
     """
     return StoreUUID(blake2b(f"{source}\0{sender_id}".encode(), digest_size=16).digest())
+
+
+def account_uid(identity: str) -> UUID:
+    """The store's id of an account: its `account_id:…` hashed, as PostgreSQL can do it too, so that two
+    transactions that meet a new account give it the same."""
+    return StoreUUID(sha256(identity.encode()).digest()[:16])

@@ -3,6 +3,9 @@
 Times are event times unless a name says otherwise (`recorded_at`, `superseded_at`, `received_at`). A *place*
 is a stage or an exit of a journey. Counters are kept as deltas, a row per writer shard, and summed on
 reading, so that writers don't wait for one another.
+
+A *run* is one customer's way through a journey, an account's, or that of a thing of a customer's, which it is
+named for. States and transitions are by run; those of an account have its id for the customer's.
 """
 
 from __future__ import annotations
@@ -56,6 +59,32 @@ touchpoints = Table(
     Column("body", LargeBinary, nullable=False, comment="the record of the event log, byte for byte"),
 )
 
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="the identity hashed"),
+    Column("identity", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)
+
+account_members = Table(
+    "account_members",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, primary_key=True),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked them: the evidence"),
+    Column("linked_at", _TIME, nullable=False),
+)
+
+account_touchpoints = Table(
+    "account_touchpoints",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("occurred_at", _TIME, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("customer_id", Uuid, nullable=False, comment="under whom the touchpoint is filed"),
+)
+
 touchpoint_ids = Table(
     "touchpoint_ids",
     metadata,
@@ -99,24 +128,13 @@ journeys_in_force = Table(
 journey_states = Table(
     "journey_states",
     metadata,
-    Column("customer_id", Uuid, primary_key=True),
-    Column("journey_key", Text, primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("stage", Text, comment="the place; null before the journey has begun"),
-    Column("paused", Boolean, nullable=False),
-    Column("entered_at", _TIME),
-    Column("furthest_stage", Text),
-    Column("due_at", _TIME, comment="when time moves the state if nothing else does"),
-    Column("revision", Integer, nullable=False, comment="how often the history was folded anew"),
-    Column("state", LargeBinary, nullable=False, comment="the fold's state, to be carried on"),
+    Column("customer_id", Uuid, primary_key=True, comment="or the account's"),
+    Column("run", Text, primary_key=True, comment="the thing it is about; empty: the customer, the account"),
+    Column("due_at", _TIME, comment="time moves none of the states before; null: it never will"),
+    Column("states", LargeBinary, nullable=False, comment="in all journeys: shared.journey.state.Kept"),
+    Column("entered_at", _TIME, comment="of a thing, when a state of it last entered a place"),
     Column("updated_at", _TIME, nullable=False),
-    Index(
-        "journey_states_due_idx",
-        "journey_key",
-        "version",
-        "due_at",
-        postgresql_where=text("due_at IS NOT NULL"),
-    ),
+    Index("journey_states_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 stage_transitions = Table(
@@ -137,6 +155,7 @@ stage_transitions = Table(
     Column("rule", Text, nullable=False),
     Column("recorded_at", _TIME, nullable=False),
     Column("superseded_at", _TIME),
+    Column("run", Text, primary_key=True),
     Index(
         "stage_transitions_standing_idx",
         "at",
@@ -239,5 +258,5 @@ api_keys = Table(
     Column("revoked_at", _TIME),
 )
 
-BY_CUSTOMER = (touchpoints, journey_states, stage_transitions)
+BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions)
 """The tables whose rows belong to one customer: their keys begin with `customer_id`."""

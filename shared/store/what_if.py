@@ -1,13 +1,15 @@
 """What if a definition were active? Both, it and the active version, folded over the stored timelines.
 
-Nothing is written. All pages read one snapshot; each has as many customers as takes a short time, and between
-two of them the store has as long for others. What is held is a page, the sums and the samples.
+Nothing is written. They are compared run by run. All pages read one snapshot; each has as many
+customers, or accounts, as takes a short time, and between two of them the store has as long for others. What
+is held is a page, the sums and the samples.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -15,14 +17,15 @@ import msgspec
 
 from shared.clock import Clock
 from shared.journey.definition import Definition
-from shared.journey.fold import Journey, fold
+from shared.journey.fold import Journey, fold_runs, subject_of
 from shared.journey.misses import Seen
 from shared.journey.proof import ProofRun, Prover
 from shared.journey.reasons import TouchRef
+from shared.journey.standing import about_of
 from shared.journey.state import NOWHERE, State, Transition
 from shared.journey.touch import Touch
 from shared.store.engine import Connection
-from shared.store.pages import BEFORE_ALL, CUSTOMERS_TOTAL, PageSize
+from shared.store.pages import BEFORE_ALL, PageSize, owners_of
 from shared.store.timelines import read_timelines
 
 HISTORY_MAX = 20
@@ -30,14 +33,15 @@ HISTORY_MAX = 20
 SEEN_MAX = 200
 """The touchpoints of a sample among which near misses are looked for: the newest."""
 
-_CUSTOMERS = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"
 _Move = tuple[str | None, str | None]
 _Folded = tuple[State, Sequence[Transition]]
+_NOT_BEGUN: _Folded = (NOWHERE, ())
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A customer who would be elsewhere, with the proofs by the active version (null: there is none) and by
-    the other one. Their near misses are looked for among the touchpoints that concern one of the two."""
+    """A run that would be elsewhere: the customer's, or the account's, with the proofs by the active version
+    (null: there is none) and by the other one. Their near misses are looked for among the touchpoints that
+    concern one of the two."""
 
     customer: UUID
     before: ProofRun | None
@@ -45,7 +49,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class PlaceBoth(msgspec.Struct, frozen=True):
-    """How many customers are in a stage or an exit by the active version, and by the other one, and how many
+    """How many runs are in a stage or an exit by the active version, and by the other one, and how many
     of them are paused there; null where the version has no such place."""
 
     stage: str
@@ -56,7 +60,7 @@ class PlaceBoth(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """How many customers are in one place and would be in another, or the same; null: not begun."""
+    """How many runs are in one place and would be in another, or the same; null: not begun."""
 
     from_: str | None
     to: str | None
@@ -64,9 +68,10 @@ class Move(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
 
 class WhatIf(msgspec.Struct, frozen=True):
-    """What a definition would make of the customers. `active_version` is the one that it is compared with,
-    null if there is none. Not `complete`: the time was up, and only so many customers, those who came first,
-    were looked at."""
+    """What a definition would make of the customers, or, if it is about accounts, of the accounts, and of
+    how many (`customers`). `active_version` is the one that it is compared with, null if there is none whose
+    runs are about the same. `moved` and `moves` count runs. Not `complete`: the time was up, and only so
+    many, those who came first, were looked at."""
 
     journey: str
     version: int
@@ -98,23 +103,37 @@ async def what_if(
         Transient: the store is away or busy.
     """
     began_s = clock.monotonic_s()
-    comparison = Comparison(definition, active, at, samples)
+    if active is not None and active.subject != definition.subject:
+        active = None
+    comparison, owners = Comparison(definition, active, at, samples), owners_of(definition)
     size, after, complete = PageSize(), BEFORE_ALL, False
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        total: int = await connection.fetchval(CUSTOMERS_TOTAL)
+        total: int = await connection.fetchval(owners.total)
         while seconds_max is None or clock.monotonic_s() - began_s < seconds_max:
             page_s = clock.monotonic_s()
-            ids: list[UUID] = [row["id"] for row in await connection.fetch(_CUSTOMERS, after, size.customers)]
-            if not ids:
+            rows = await connection.fetch(owners.after, after, size.customers)
+            if not rows:
                 complete = True
                 break
-            comparison.add(ids, await read_timelines(connection, ids, comparison.journeys, at))
+            ids: list[UUID] = [row["id"] for row in rows]
+            identities = {row["id"]: row["identity"] for row in rows}
+            comparison.add(identities, await read_timelines(connection, ids, comparison.journeys, at))
             after = ids[-1]
             show(comparison.customers, total)
             took_s = clock.monotonic_s() - page_s
             size.took(len(ids), took_s)
             await clock.sleep(took_s)
     return comparison.told(complete)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run, whose it is (an account's with its identity), and the timeline that its touchpoints are in."""
+
+    owner_id: UUID
+    run: str
+    account: str | None
+    timeline: Sequence[Touch]
 
 
 class Comparison:
@@ -138,14 +157,18 @@ class Comparison:
         """What is folded by."""
         return [self._journey] if self._active is None else [self._journey, self._active]
 
-    def add(self, customer_ids: Sequence[UUID], timelines: Mapping[UUID, Sequence[Touch]]) -> None:
-        """Fold some more customers, of whom some have no timeline."""
-        self.customers += len(customer_ids)
-        self._moves[None, None] += len(customer_ids) - len(timelines)
-        for customer_id, timeline in timelines.items():
+    def add(self, identities: Mapping[UUID, str | None], timelines: Mapping[UUID, Sequence[Touch]]) -> None:
+        """Fold some more customers, or accounts, these with their identities; some have no timeline."""
+        self.customers += len(identities)
+        if self._journey.definition.subject.kind != "property":
+            self._moves[None, None] += len(identities) - len(timelines)
+        for owner_id, timeline in timelines.items():
             self._touchpoints += len(timeline)
-            before = (NOWHERE, []) if self._active is None else fold(self._active, timeline, self._at)
-            self._compare(customer_id, timeline, before, fold(self._journey, timeline, self._at))
+            befores = {} if self._active is None else fold_runs(self._active, timeline, self._at)
+            afters = fold_runs(self._journey, timeline, self._at)
+            for run in befores | afters:
+                its = _Run(owner_id, run, identities[owner_id], timeline)
+                self._compare(its, befores.get(run, _NOT_BEGUN), afters.get(run, _NOT_BEGUN))
 
     def told(self, complete: bool) -> WhatIf:
         """What was found, with samples of as many different moves as there are, the commonest first."""
@@ -168,7 +191,7 @@ class Comparison:
             samples=in_turns[: self._samples_max],
         )
 
-    def _compare(self, customer_id: UUID, timeline: Sequence[Touch], before: _Folded, after: _Folded) -> None:
+    def _compare(self, its: _Run, before: _Folded, after: _Folded) -> None:
         for is_after, (state, _) in ((False, before), (True, after)):
             if state.place is not None:
                 self._places[is_after, state.place, state.paused] += 1
@@ -177,11 +200,13 @@ class Comparison:
         if move[0] != move[1]:
             kept = self._samples.setdefault(move, [])
             if len(kept) < self._samples_max:
-                proved = None if self._active is None else self._proved(self._active, timeline, before)
-                kept.append(Sample(customer_id, proved, self._proved(self._journey, timeline, after)))
+                proved = None if self._active is None else self._proved(self._active, its, before)
+                kept.append(Sample(its.owner_id, proved, self._proved(self._journey, its, after)))
 
-    def _proved(self, journey: Journey, timeline: Sequence[Touch], folded: _Folded) -> ProofRun:
+    def _proved(self, journey: Journey, its: _Run, folded: _Folded) -> ProofRun:
         state, history = folded
+        definition = journey.definition
+        timeline = [one for one in its.timeline if subject_of(definition, one) == its.run]
         by_id = {one.id: TouchRef(one.id, one.at, one.type, one.channel) for one in timeline}
         latest = [
             (one, None if one.touchpoint_id is None else by_id[one.touchpoint_id])
@@ -189,7 +214,9 @@ class Comparison:
         ]
         newest = timeline[: -SEEN_MAX - 1 : -1]
         seen = Seen(newest, whole=len(newest) == len(timeline))
-        return Prover(journey).prove(state, latest, seen, self._at)
+        return Prover(journey).prove(
+            state, latest, seen, self._at, about_of(definition, its.run, its.account)
+        )
 
     def _stages(self, definition: Definition, active: Definition | None) -> list[PlaceBoth]:
         olds = () if active is None else active.places

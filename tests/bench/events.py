@@ -61,3 +61,31 @@ def touchpoints(count: int, customers: int, begin: datetime) -> Iterator[Touchpo
             identities=(identity_of(customer),),
             properties=Raw(b'{"path":"/products/%05d","referrer":"search"}' % (customer % 977)),
         )
+
+
+def purchases(count: int, customers: int, begin: datetime) -> Iterator[Touchpoint]:
+    """Purchases alone, in time order, as CDNOW's customers made them: all begin within the first twelve
+    weeks, half of them never come back, and the others do so for a year and a half. Only the day is known."""
+    draw = random.Random(3)
+    made = sorted(_purchases(count, customers, draw))
+    for number, (days, customer) in enumerate(made):
+        at = begin + timedelta(days=days)
+        yield Touchpoint(
+            id=f"{number:024x}",
+            type="order_completed",
+            channel="web",
+            occurred_at=at,
+            received_at=at + _STEP,
+            source=SOURCE,
+            identities=(identity_of(customer),),
+            properties=Raw(b'{"quantity":%d,"value":%d.77}' % (1 + customer % 3, 10 + customer % 50)),
+        )
+
+
+def _purchases(count: int, customers: int, draw: random.Random) -> Iterator[tuple[int, int]]:
+    """The day and the customer of each."""
+    first = [draw.randrange(84) for _ in range(customers)]
+    yield from zip(first, range(customers), strict=True)
+    for _ in range(count - customers):
+        customer = int(customers / 2 * draw.random() ** 2)
+        yield draw.randrange(first[customer], 546), customer

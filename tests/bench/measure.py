@@ -13,13 +13,16 @@ REPEATS = 3
 class Measure:
     """The numbers of one run; None where a thing has no such number.
 
-    `rate_s` is per second of wall time and `per_cpu_s` per CPU-second of the measured process alone.
+    `rate_s` is per second of wall time and `per_cpu_s` per CPU-second of the measured process alone, of which
+    `cpu_us` are the microseconds of one; `store_cpu_us` are those that PostgreSQL takes for it.
     Latencies are in milliseconds. `spread` is the range of `per_cpu_s`, or of what there is instead, over
     the runs, as a part of its median.
     """
 
     rate_s: float | None = None
     per_cpu_s: float | None = None
+    cpu_us: float | None = None
+    store_cpu_us: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
     rss_mib: float | None = None

@@ -39,7 +39,10 @@ STAGER: Parts = {
     ),
     "identity": ("services.stager.identity", "shared.touchpoint"),
     "fold": ("services.stager.assign", "shared.journey"),
-    "the transaction: sorting out, rows, columns": ("services.stager.store", "services.stager.changes"),
+    "the transaction: sorting out, rows, columns": (
+        *("services.stager.store", "services.stager.changes", "services.stager.states"),
+        *("services.stager.runs", "services.stager.ids"),
+    ),
     "asyncpg and its socket": ("asyncpg", "shared.store"),
     "the loop, partitions, metrics": ("services.stager", "shared", _METRICS),
 }

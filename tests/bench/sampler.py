@@ -89,7 +89,7 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _time_statements(sampler: _Sampler) -> None:
-    class Timed(asyncpg.Connection[asyncpg.Record]):
+    class Timed(asyncpg.Connection):
         """Notes COPY too, of which asyncpg tells nobody."""
 
         def __init__(self, *how: Any, **named: Any) -> None:

@@ -103,6 +103,8 @@ def rendered(sections: Sequence[Section | Breakdown]) -> str:
 def _columns(section: Section) -> Iterable[_Column]:
     yield _Column(f"{section.unit}/s", lambda row: _whole(row.rate_s))
     yield _Column(f"{section.unit} per CPU-second", lambda row: _whole(row.per_cpu_s))
+    yield _Column("µs of CPU", lambda row: _fine(row.cpu_us))
+    yield _Column("µs of PostgreSQL's CPU", lambda row: _fine(row.store_cpu_us))
     yield _Column("p50 ms", lambda row: _fine(row.p50_ms))
     yield _Column("p99 ms", lambda row: _fine(row.p99_ms))
     yield _Column("RSS MiB", lambda row: _whole(row.rss_mib))

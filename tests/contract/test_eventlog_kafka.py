@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
@@ -45,12 +44,6 @@ AWAY = pytest.mark.allows_error("^aiokafka")
 async def parts() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path) as running:
-        yield running
 
 
 def writer_on(
@@ -265,18 +258,19 @@ async def test_an_append_outlives_a_restart_within_its_deadline(
 
 
 @AWAY
-async def test_a_writer_opens_before_its_broker(tmp_path: Path, topic: str, parts: AsyncExitStack) -> None:
+async def test_a_writer_opens_before_its_broker(
+    own_broker: Broker, topic: str, parts: AsyncExitStack
+) -> None:
     """Without a broker a writer is made, answers in time, and makes the topic when the broker is there."""
-    late_broker = Broker(tmp_path)
-    writer = writer_on(parts, late_broker.bootstrap, topic)
+    own_broker.kill()
+    writer = writer_on(parts, own_broker.bootstrap, topic)
     begun_s = time.monotonic()
     assert list(await writer.append(records_of([b"early"]), 0.5)) == [Outcome.UNKNOWN]
     assert time.monotonic() - begun_s < 1
 
-    with late_broker:
-        await eventually_async(lambda: kept_again(writer, b"now"), 20)
-        assert await config_of(late_broker.bootstrap, topic, "flush.messages") == "1"
-        await writer.close(CLOSE_S)
+    await asyncio.to_thread(own_broker.start)
+    await eventually_async(lambda: kept_again(writer, b"now"), 20)
+    assert await config_of(own_broker.bootstrap, topic, "flush.messages") == "1"
 
 
 @AWAY

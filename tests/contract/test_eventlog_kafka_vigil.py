@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -35,12 +34,6 @@ from tests.support.journeys import EPOCH
 SHORT_S = 5.0
 # The client tells of a broker that is away, and of a task that was cut, at its own log's highest level.
 pytestmark = pytest.mark.allows_error("^aiokafka")
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path) as running:
-        yield running
 
 
 @asynccontextmanager

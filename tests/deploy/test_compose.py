@@ -92,14 +92,16 @@ def test_stagers_can_be_scaled() -> None:
 
 @pytest.mark.parametrize("name", sorted(_SETTINGS.keys() - _ONE_SHOT))
 def test_ports_are_the_same_wherever_they_stand(name: str) -> None:
-    """The port that a service listens on is the one that is published, probed and scraped."""
+    """The port that a service listens on is the one that is published; the one for its health is probed and
+    scraped, and not published."""
     service = our_services()[name]
     port = service["environment"][f"{PREFIX}{name.upper()}_PORT"]
+    health = service["environment"].get(f"{PREFIX}{name.upper()}_HEALTH_PORT", port)
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     target = {job["job_name"]: job["dns_sd_configs"][0] for job in scraped}[f"rejse-{name}"]
 
-    assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
-    assert (target["names"], str(target["port"])) == ([name], port)
+    assert f"http://127.0.0.1:{health}/readyz" in service["healthcheck"]["test"][-1]
+    assert (target["names"], str(target["port"])) == ([name], health)
     assert all(entry[1:] == [port, port] for entry in published(service))
 
 

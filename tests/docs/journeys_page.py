@@ -106,7 +106,7 @@ def _about(definition: Definition) -> Iterator[str]:
         yield f"Begins if: {words(audience.when)}."
     if subject.kind != "customer":
         about = "the account" if subject.kind == "account" else f"what `{subject.property_name}` names"
-        yield f"A run is about {about}; it can't be active yet."
+        yield f"A run is about {about}."
 
 
 def _row(stage: Stage, language: str, definition: Definition) -> str:

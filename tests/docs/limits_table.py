@@ -110,9 +110,7 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "services.stager.partitions:RECLAIM_AFTER_S",
         "claimed again if it is still given to us",
     ),
-    Limit(
-        "customers of a sweep", "services.stager.sweeper:CUSTOMERS_MAX", "the rest comes with the next one"
-    ),
+    Limit("subjects of a sweep", "services.stager.sweeper:SUBJECTS_MAX", "the rest comes with the next one"),
     Limit(
         "customers of a page of a backfill or a what-if",
         "shared.store.pages:CUSTOMERS_MAX",
@@ -138,6 +136,11 @@ IN_THE_STAGER: tuple[Limit, ...] = (
         "services.stager.app:STUCK_AFTER_S",
         "`/readyz` is 503",
     ),
+    Limit(
+        "what is cut off at the end of a stager",
+        "services.stager.app:CUT_OFF_S",
+        "its connections to the store are closed",
+    ),
 )
 IN_THE_API: tuple[Limit, ...] = (
     Limit(
@@ -147,6 +150,29 @@ IN_THE_API: tuple[Limit, ...] = (
     ),
     Limit("samples of a what-if", "services.api.routes.definitions:SAMPLES_MAX", "422"),
     Limit("items of a page", "services.api.routes.timelines:LIMIT_MAX", "422"),
+    Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
+    Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
+    Limit("transitions of a proof", "services.api.routes.proofs:LIMIT_MAX", "422; the latest are told"),
+    Limit(
+        "touchpoints read for a proof",
+        "services.api.views.proofs:TOUCHPOINTS_READ_MAX",
+        "a near miss further back is not told",
+    ),
+    Limit(
+        "touchpoints of a rule's types that a proof tries",
+        "shared.journey.misses:TRIED_MAX",
+        "a near miss further back is not told",
+    ),
+    Limit(
+        "characters of a touchpoint's text in a proof",
+        "shared.journey.misses:TEXT_CHARACTERS_MAX",
+        "its begin is told",
+    ),
+    Limit(
+        "members of a touchpoint's list in a proof",
+        "shared.journey.misses:MEMBERS_MAX",
+        "the first are told",
+    ),
     Limit("a query", "services.api.views.customers:QUERY_TIMEOUT_S", "503"),
     Limit(
         "age of keys and definitions",
@@ -197,6 +223,7 @@ EVERYWHERE: tuple[Limit, ...] = (
     Limit("an answer that the client doesn't take", "shared.receiving:DeadlineProtocol.write_s", "cut off"),
     Limit("an idle connection at the end", "shared.receiving:DeadlineProtocol.linger_s", "closed"),
     Limit("requests sent before an earlier answer", "shared.receiving:PIPELINED_MAX", "closed"),
+    Limit("a loop that doesn't turn", "shared.health:LOOP_STILL_S", "`/livez` on a port of its own is 503"),
     Limit("a YAML file", "shared.strict_yaml:BYTES_MAX", "refused"),
     Limit("items of a list of a journey", "shared.journey.shape:ITEMS_MAX", "the definition is refused"),
     Limit("types of a journey's rule", "shared.journey.rule_shapes:TYPES_MAX", "the definition is refused"),
@@ -209,6 +236,11 @@ EVERYWHERE: tuple[Limit, ...] = (
         "tests of traits of a journey",
         "shared.journey.checks:TRAIT_TESTS_MAX",
         "the definition is refused",
+    ),
+    Limit(
+        "bytes of the name of what a run is about",
+        "shared.journey.fold:RUN_NAME_BYTES_MAX",
+        "the touchpoint belongs to no run",
     ),
     Limit("a count in a journey's rule", "shared.journey.rule_shapes:COUNT_MAX", "the definition is refused"),
     Limit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tests.support.home import new_home
 PARTS = ("sockets", "hostile", "overload", "recovery", "campaign")
 FULL_PARTS = (*PARTS, "planted", "soak")
 """Each is a module here with `run(scale, home)`, which returns its report."""
+_LOGS = Path(".cache/faults")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,7 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     for name in asked.parts or (FULL_PARTS if scale.full else PARTS):
         began_s = time.monotonic()
         with new_home() as home:
-            reports.append(_run(name, scale, home))
+            report = _run(name, scale, home)
+            if not report.held:
+                _keep_logs(home, _LOGS / f"{name}-{scale.seed}")
+        reports.append(report)
         print(f"{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
     print(rendered(reports))
     return 0 if all(report.held for report in reports) else 1
@@ -36,6 +41,15 @@ def main(arguments: Sequence[str]) -> int:
 def _run(name: str, scale: Scale, home: Path) -> Report:
     report: Report = importlib.import_module(f"tests.faults.{name}").run(scale, home)
     return report
+
+
+def _keep_logs(home: Path, folder: Path) -> None:
+    """Keep what the processes of a run said that broke a promise."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in home.glob("*.log"):
+        shutil.copy(file, folder / file.name)
+    print(f"logs: {folder}", file=sys.stderr, flush=True)
 
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,10 +9,10 @@ from functools import partial
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tests.faults.proxy import Mood
 from tests.faults.rig import TOPIC
 from tests.faults.scene import Fault, Scene
 from tests.support.eventually import eventually
+from tests.support.proxy import Mood
 
 _DURABLE = {"flush.messages": "1"}
 # Every batch is synced, so that what the broker keeps in a second falls with it: at 2,000 that is hardly what

@@ -10,11 +10,11 @@ from functools import partial
 
 import asyncpg
 
-from tests.faults.proxy import Mood
 from tests.faults.rig import STAGERS
 from tests.faults.scene import Fault, Scene
 from tests.support.child import RigError
 from tests.support.eventually import eventually
+from tests.support.proxy import Mood
 
 _A_SESSION = """
 SELECT pid FROM pg_stat_activity WHERE application_name = 'rejse-stager' AND state <> 'idle' LIMIT 1

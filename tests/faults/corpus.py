@@ -68,7 +68,7 @@ _TIMES = (
 )  # fmt: skip
 _MEMBERS = (
     "id", "type", "channel", "occurred_at", "identities", "properties", "traits", "context", "consent",
-    "owner", "sentiment", "received_at", "source", "__proto__", "",
+    "owner", "sentiment", "sent_at", "received_at", "source", "__proto__", "",
 )  # fmt: skip
 _KINDS = (
     "user_id", "email", "phone", "loyalty_id", "account_id", "anonymous_id", "crm", "CRM", "", "a b",

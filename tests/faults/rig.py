@@ -20,7 +20,6 @@ import httpx
 from tests.faults.diary import Diary
 from tests.faults.disks import Disk, PowerGrid
 from tests.faults.preload import Preloads
-from tests.faults.proxy import Proxy
 from tests.faults.traffic import PROBE_SOURCE, SOURCES
 from tests.faults.witness import TRIGGER
 from tests.support.broker import Broker
@@ -29,6 +28,7 @@ from tests.support.journeys import EVERYTHING
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.process import RejseProcess
+from tests.support.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 STAGERS = ("stager-a", "stager-b", "stager-c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -18,8 +19,8 @@ from shared.clock import SystemClock
 from shared.codec import decode, encode
 from shared.config import load
 from shared.ids import uuid7
-from shared.journey.fold import Journey, fold
-from shared.journey.state import State, Transition, decode_state, encode_state
+from shared.journey.fold import Journey, fold, fold_runs
+from shared.journey.state import Kept, State, Transition, decode_states, encode_states
 from shared.journey.touch import Lens
 from shared.keys import Scope
 from shared.lifecycle import listen
@@ -38,14 +39,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $6)
 """
 _TRANSITION = """
 INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
-    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, run)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
-_STATE = """
-INSERT INTO journey_states VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (customer_id, journey_key, version) DO UPDATE SET stage = EXCLUDED.stage,
-    paused = EXCLUDED.paused, entered_at = EXCLUDED.entered_at, furthest_stage = EXCLUDED.furthest_stage,
-    due_at = EXCLUDED.due_at, revision = EXCLUDED.revision, state = EXCLUDED.state
+_STATES = """
+INSERT INTO journey_states (customer_id, run, due_at, states, updated_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (customer_id, run) DO UPDATE SET due_at = EXCLUDED.due_at, states = EXCLUDED.states
 """
 _COUNT = """
 INSERT INTO stage_counts AS c VALUES ($1, $2, $3, $4, $5, $6)
@@ -62,15 +61,14 @@ ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stag
 _STANDING = """
 SELECT seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL ORDER BY seq
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4 AND superseded_at IS NULL
+ORDER BY seq
 """
 _SUPERSEDE = """
-UPDATE stage_transitions SET superseded_at = $4
-WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND superseded_at IS NULL
+UPDATE stage_transitions SET superseded_at = $5
+WHERE customer_id = $1 AND journey_key = $2 AND version = $3 AND run = $4 AND superseded_at IS NULL
 """
-_HELD = (
-    "SELECT state, revision FROM journey_states WHERE customer_id = $1 AND journey_key = $2 AND version = $3"
-)
+_HELD = "SELECT states FROM journey_states WHERE customer_id = $1 AND run = $2"
 
 
 class ApiStore:
@@ -147,50 +145,55 @@ class ApiStore:
         )
 
     async def fold(self, customer_id: UUID, until: datetime) -> None:
-        """Fold the stored timeline, and write it as a history that supersedes the one before."""
+        """Fold the stored timeline, and write it as histories that supersede those before."""
         rows = await self.connection.fetch(
             "SELECT id, body FROM touchpoints WHERE customer_id = $1 ORDER BY occurred_at, id", customer_id
         )
         lens = Lens(journey.asks for journey in self.journeys)
         touches = [lens.touch(row["id"], decode(row["body"])) for row in rows]
         for journey in self.journeys:
-            await self.write_history(customer_id, journey, *fold(journey, touches, until))
+            if journey.definition.subject.kind == "customer":
+                await self.write_history(customer_id, journey, *fold(journey, touches, until))
+            else:
+                for run, folded in fold_runs(journey, touches, until).items():
+                    await self.write_history(customer_id, journey, *folded, run=run)
 
     async def write_history(
-        self, customer_id: UUID, journey: Journey, state: State, history: Sequence[Transition]
+        self,
+        customer_id: UUID,
+        journey: Journey,
+        state: State,
+        history: Sequence[Transition],
+        run: str = "",
     ) -> None:
         """Put a state and its history in the place of what there was."""
         key, version = journey.definition.key, journey.definition.version
         self._written += 1
         shard = self._written % 3
-        held = await self.connection.fetchrow(_HELD, customer_id, key, version)
-        old = [Transition(*row) for row in await self.connection.fetch(_STANDING, customer_id, key, version)]
-        revision = 0 if held is None else held["revision"] + 1
-        await self.connection.execute(_SUPERSEDE, customer_id, key, version, EPOCH)
+        named = (customer_id, key, version, run)
+        kept = {one.journey_key: one for one in await self._kept(customer_id, run)}
+        held = kept.get(key)
+        old = [Transition(*row) for row in await self.connection.fetch(_STANDING, *named)]
+        revision = 0 if held is None else held.revision + 1
+        await self.connection.execute(_SUPERSEDE, *named, EPOCH)
         await self._write_flows(journey, old, shard, -1)
         await self._write_flows(journey, history, shard, 1)
         if held is not None:
-            await self._write_count(journey, decode_state(held["state"]), shard, -1)
+            await self._write_count(journey, held.state, shard, -1)
         await self._write_count(journey, state, shard, 1)
         for one in history:
             fields = msgspec.structs.astuple(one)
             await self.connection.execute(
-                _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH
+                _TRANSITION, customer_id, key, version, one.seq, revision, *fields[1:], EPOCH, run
             )
-        await self.connection.execute(
-            _STATE,
-            customer_id,
-            key,
-            version,
-            state.place,
-            state.paused,
-            state.entered_at,
-            state.furthest,
-            journey.due_at(state),
-            revision,
-            encode_state(state),
-            EPOCH,
-        )
+        kept[key] = Kept(key, version, revision, journey.due_at(state), state)
+        due_at = min((one.due_at for one in kept.values() if one.due_at is not None), default=None)
+        states = encode_states(list(kept.values()))
+        await self.connection.execute(_STATES, customer_id, run, due_at, states, EPOCH)
+
+    async def _kept(self, customer_id: UUID, run: str) -> list[Kept]:
+        states = await self.connection.fetchval(_HELD, customer_id, run)
+        return decode_states(states) if states else []
 
     async def _write_count(self, journey: Journey, state: State, shard: int, delta: int) -> None:
         if state.place is not None:
@@ -245,7 +248,9 @@ async def store_of(database_url: str, journeys: Sequence[Journey]) -> AsyncItera
 
 
 @asynccontextmanager
-async def serving(database_url: str, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    database_url: str, key: str | None = None, *, health: socket.socket | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """The query API over a database, by HTTP on a port of its own; given a key, ready to take it."""
     environ = {"REJSE_DATABASE_URL": database_url, "REJSE_DRAIN_TIMEOUT_S": "5"}
     stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
@@ -255,9 +260,10 @@ async def serving(database_url: str, key: str | None = None) -> AsyncIterator[ht
         asyncio.TaskGroup() as tasks,
         httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20) as client,
     ):
-        tasks.create_task(serve(load(Settings, environ), database_url, listener, stop, SystemClock()))
+        settings = load(Settings, environ)
+        tasks.create_task(serve(settings, database_url, listener, stop, SystemClock(), health=health))
         try:
-            await eventually_async(lambda: status(client, "/livez"), until=lambda seen: seen == 200)
+            await eventually_async(lambda: status(client, "/livez"), until=lambda seen: seen is not None)
             if key is not None:
                 await eventually_async(lambda: status(client, "/v1/journeys"), until=lambda seen: seen == 200)
             yield client

@@ -9,9 +9,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from msgspec import structs
 
 from shared.journey.fold import Journey
 from shared.journey.language import parse
+from shared.journey.state import decode_states, encode_states
 from tests.service.api_store import ApiStore, serving, store_of, touchpoint
 from tests.support.journeys import EPOCH, WHOLE, all_journeys
 
@@ -78,6 +80,7 @@ async def test_the_answer_tells_stage_and_what_comes_next(store: ApiStore, datab
         "tallies": [],
         "substage": None,
         "persona": None,
+        "about": {"kind": "customer"},
         "next": {
             "at": "2026-06-30T02:00:00Z",
             "change": "exit",
@@ -154,7 +157,9 @@ async def test_what_stands_beside_the_stage_is_told_with_it(database_url: str) -
 async def test_only_the_active_version_of_a_journey_is_told(store: ApiStore, database_url: str) -> None:
     """States of a version that isn't the highest are left out."""
     await store.add_customer("user_id:ann", touchpoints=[touchpoint("a")])
-    await store.connection.execute("UPDATE journey_states SET version = 7 WHERE journey_key = 'everything'")
+    kept = decode_states(await store.connection.fetchval("SELECT states FROM journey_states"))
+    states = [structs.replace(one, version=7) if one.journey_key == "everything" else one for one in kept]
+    await store.connection.execute("UPDATE journey_states SET states = $1", encode_states(states))
     async with serving(database_url, await store.add_key()) as client:
         answer = (await client.get("/v1/customers/user_id:ann")).json()
 

@@ -112,7 +112,7 @@ async def test_what_is_not_there_is_a_problem_too(store: ApiStore, database_url:
 @pytest.mark.expects_error("rejse.api: request_failed")
 async def test_a_fault_of_ours_is_a_500_without_its_text(store: ApiStore, database_url: str) -> None:
     """What the store should never hold is answered with an id that finds the line in the log, no more."""
-    await store.connection.execute("UPDATE journey_states SET state = 'secret'")
+    await store.connection.execute("UPDATE journey_states SET states = 'secret'")
     async with serving(database_url, await store.add_key()) as client:
         answer = await client.get(PATHS[0])
 
@@ -150,6 +150,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         document = (await client.get("/openapi.json")).json()
 
     assert set(document["paths"]) == {
+        "/v1/accounts/{account_id}",
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
         "/v1/customers/{ref}/journeys/{key}",

@@ -86,6 +86,7 @@ async def test_touchpoints_and_stage_changes_stand_together_newest_first(
         "sentiment": 0.5,
         "identities": ["user_id:ann"],
         "received_at": "2026-01-01T00:00:00Z",
+        "sent_at": None,
         "properties": {"total": 249.50, "deep": [{"æ": None}]},
         "traits": {},
         "context": {},
@@ -102,6 +103,7 @@ async def test_touchpoints_and_stage_changes_stand_together_newest_first(
         "from_paused": False,
         "to_paused": True,
         "cause": {"touchpoint": None, "rule": "buying.pause"},
+        "about": {"kind": "customer"},
     }
     assert items[3]["from"] is None
     assert items[3]["cause"] == {"touchpoint": items[-1]["id"], "rule": "first.enter"}
@@ -138,7 +140,7 @@ async def test_superseded_changes_and_other_versions_are_no_part_of_it(
     id_ = await store.add_customer("user_id:ann", touchpoints=[touchpoint("b", hours=5)])
     await store.connection.execute(
         "INSERT INTO stage_transitions SELECT customer_id, journey_key, 0, seq, revision, at, kind, "
-        "from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at "
+        "from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, superseded_at, run "
         "FROM stage_transitions"
     )
     await store.add_touchpoints(id_, [touchpoint("a", hours=1)])
@@ -231,7 +233,7 @@ async def test_paging_gives_exactly_the_whole_list_once(
     found: list[tuple[Any, Any]] = []
     after = END
     while len(found) < 1_000:  # a position that doesn't move on must end too
-        page = await find_timeline(pool, id_, Filter(), after, limit)
+        page = await find_timeline(pool, {}, id_, Filter(), after, limit)
         assert page is not None
         found += [(item.at, _what(item)) for item in page.items]
         if page.next_cursor is None:

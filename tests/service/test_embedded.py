@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 
@@ -187,6 +189,39 @@ def test_a_long_path_works_and_an_impossible_one_is_told(tmp_path: Path, start: 
 
     with pytest.raises(ConfigError, match="REJSE_DATA_DIR"), embedded_postgres(tmp_path / "a b"):
         pass
+
+
+def test_the_role_is_no_superuser_and_owns_what_an_older_version_has_made(tmp_path: Path) -> None:
+    """A folder that is a superuser's has its tables handed over at the next start; pages have checksums."""
+    with embedded_postgres(tmp_path) as url:
+        superuser = url.replace("//rejse@", "//postgres@")
+        assert asyncio.run(_ask(url, "SHOW is_superuser")) == "off"
+        assert asyncio.run(_ask(url, "SHOW data_checksums")) == "on"
+        for made in (
+            "CREATE TABLE kept (id bigint GENERATED ALWAYS AS IDENTITY) PARTITION BY HASH (id)",
+            "CREATE TABLE kept_0 PARTITION OF kept FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+            "ALTER SCHEMA public OWNER TO pg_database_owner",
+            "ALTER DATABASE postgres OWNER TO postgres",
+            "DROP ROLE rejse",
+        ):
+            asyncio.run(_ask(superuser, made))
+
+    with embedded_postgres(tmp_path) as url:
+        for changed in (
+            "INSERT INTO kept DEFAULT VALUES",
+            "ALTER TABLE kept ADD at date",
+            "CREATE TABLE new ()",
+        ):
+            asyncio.run(_ask(url, changed))
+        assert asyncio.run(_ask(url, "SELECT count(*) FROM kept")) == 1
+
+
+async def _ask(url: str, sql: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
 
 
 def test_two_processes_share_a_server_until_the_last_one_ends(tmp_path: Path, start: Start) -> None:

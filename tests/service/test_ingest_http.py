@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,23 @@ async def test_a_key_may_stand_in_the_query_where_no_header_can(ingest: Ingest) 
     )
 
     assert answer.status_code == 202
+
+
+async def test_a_time_of_sending_in_the_query_serves_all_of_a_request(ingest: Ingest) -> None:
+    """A clock a year behind is put right; a time that can't be read is told before anything is taken."""
+    behind = SystemClock().now() - timedelta(days=365)
+    query = f"{PATH}?key={KEY}&sent_at="
+    body = json.dumps([event(id=f"{n}", occurred_at=behind.isoformat()) for n in range(2)])
+    sent_at = behind.isoformat().replace("+00:00", "Z")
+
+    answer = await ingest.client.post(query + sent_at, content=body, headers={"Content-Type": "text/plain"})
+    wrong = await ingest.client.post(query + "now", content=body, headers={"Content-Type": "text/plain"})
+
+    assert answer.json()["accepted"] == 2
+    for touchpoint in await kept_in_local_log(ingest.data_dir):
+        assert touchpoint.occurred_at == touchpoint.received_at
+        assert touchpoint.sent_at == behind
+    assert problem(wrong) == (400, "invalid_time")
 
 
 async def test_no_valid_write_key_is_401_whatever_is_wrong_with_it(ingest: Ingest) -> None:

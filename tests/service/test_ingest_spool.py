@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -28,13 +27,9 @@ pytestmark = pytest.mark.allows_error("aiokafka")
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker to be killed; not started."""
-    home = tmp_path / "broker"
-    home.mkdir()
-    broker = Broker(home)
-    yield broker
-    broker.close()
+def absent_broker(tmp_path: Path) -> Broker:
+    """A broker that is never there."""
+    return Broker(tmp_path)
 
 
 async def in_topic(broker: Broker, topic: str, data_dir: Path) -> list[Touchpoint]:
@@ -103,7 +98,6 @@ async def drained(ingest: Ingest) -> None:
 
 async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker, topic: str) -> None:
     """What was answered 202 before, during and after is in the topic, each customer's in order."""
-    own_broker.start()
     async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=5) as ingest:
         before = await post_many(ingest, "before", 9)
         assert (await ingest.metrics())["rejse_ingest_spooled_total"] == 0
@@ -129,7 +123,6 @@ async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker,
 async def test_the_spool_is_left_while_senders_go_on(tmp_path: Path, own_broker: Broker, topic: str) -> None:
     """There is no moment without a record on its way to the spool; and what came is in the log, each
     customer's in order."""
-    own_broker.start()
     async with kafka_ingest(tmp_path, own_broker, topic) as ingest, asyncio.TaskGroup() as tasks:
         own_broker.kill()
         ids = await post_many(ingest, "away", 1)
@@ -157,7 +150,6 @@ async def test_the_spool_is_left_while_senders_go_on(tmp_path: Path, own_broker:
 
 async def test_a_frozen_broker_costs_one_deadline(tmp_path: Path, own_broker: Broker, topic: str) -> None:
     """The first request waits one deadline for the log, the next ones don't; nothing is lost."""
-    own_broker.start()
     async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=2) as ingest:
         ids = await post_many(ingest, "before", 3)
         own_broker.pause()
@@ -175,21 +167,20 @@ async def test_a_frozen_broker_costs_one_deadline(tmp_path: Path, own_broker: Br
 
 
 async def test_a_restart_finds_the_spool_and_drains_it(
-    tmp_path: Path, own_broker: Broker, topic: str
+    tmp_path: Path, absent_broker: Broker, broker: Broker, topic: str
 ) -> None:
     """Without a single new request; and a broker that was never there is only a broker away."""
-    async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
+    async with kafka_ingest(tmp_path, absent_broker, topic) as ingest:
         ids = await post_many(ingest, "alone", 5)
-    own_broker.start()
-    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=5) as ingest:
+    async with kafka_ingest(tmp_path, broker, topic, ack_timeout_s=5) as ingest:
         await drained(ingest)
 
-    assert {touchpoint.id for touchpoint in await in_topic(own_broker, topic, tmp_path)} == set(ids)
+    assert {touchpoint.id for touchpoint in await in_topic(broker, topic, tmp_path)} == set(ids)
 
 
-async def test_a_full_spool_is_503(tmp_path: Path, own_broker: Broker, topic: str) -> None:
+async def test_a_full_spool_is_503(tmp_path: Path, absent_broker: Broker, topic: str) -> None:
     """Nothing is dropped to make room: the sender keeps what there is no room for, and is told so."""
-    async with kafka_ingest(tmp_path, own_broker, topic, spool_bytes_max=2_000_000) as ingest:
+    async with kafka_ingest(tmp_path, absent_broker, topic, spool_bytes_max=2_000_000) as ingest:
         large = [event(id=str(number), properties={"a": "x" * 30_000}) for number in range(30)]
         answers = [await ingest.post(large) for _ in range(3)]
 
@@ -204,12 +195,11 @@ async def test_a_full_spool_is_503(tmp_path: Path, own_broker: Broker, topic: st
 
 
 async def test_a_record_that_the_log_does_not_take_is_refused_alone(
-    tmp_path: Path, own_broker: Broker, topic: str
+    tmp_path: Path, broker: Broker, topic: str
 ) -> None:
     """Its neighbours are accepted, and the ledger sets it aside."""
-    own_broker.start()
-    await own_broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
-    async with small_ingest(tmp_path, own_broker, topic) as ingest:
+    await broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
+    async with small_ingest(tmp_path, broker, topic) as ingest:
         answer = await ingest.post([event(), event(properties={"a": "x" * 9_000}), event()])
 
         assert answer.status_code == 202
@@ -227,9 +217,8 @@ async def test_a_topic_that_turns_out_to_be_weak_is_not_written_to_until_it_is_m
 ) -> None:
     """Ingest that started while Kafka was away keeps its touchpoints in the spool, is unready and says what
     to set; once that is set they go on without a hand."""
-    own_broker.start()
     await own_broker.create_topic(topic, partitions=2)
-    own_broker.stop()
+    own_broker.kill()
     async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
         ids = await post_many(ingest, "weak", 5)
         own_broker.start()
@@ -247,20 +236,19 @@ async def test_a_topic_that_turns_out_to_be_weak_is_not_written_to_until_it_is_m
 
 @pytest.mark.expects_error("services.ingest.detour: spool_records_set_aside")
 async def test_a_spooled_record_that_the_log_does_not_take_is_set_aside(
-    tmp_path: Path, own_broker: Broker, topic: str
+    tmp_path: Path, absent_broker: Broker, broker: Broker, topic: str
 ) -> None:
     """It was answered 202, so it is written beside for a person, and holds up none that came after it."""
-    async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
+    async with kafka_ingest(tmp_path, absent_broker, topic) as ingest:
         ids = await post_many(ingest, "small", 2)
         assert (await ingest.post(event(id="large", properties={"a": "x" * 9_000}))).status_code == 202
         ids += await post_many(ingest, "later", 2)
-    own_broker.start()
-    await own_broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
-    async with small_ingest(tmp_path, own_broker, topic) as ingest:
+    await broker.create_topic(topic, partitions=2, config={"max.message.bytes": "2000"})
+    async with small_ingest(tmp_path, broker, topic) as ingest:
         await drained(ingest)
         assert (await ingest.metrics())["rejse_ingest_spool_set_aside_total"] == 1
 
-    assert {touchpoint.id for touchpoint in await in_topic(own_broker, topic, tmp_path)} == set(ids)
+    assert {touchpoint.id for touchpoint in await in_topic(broker, topic, tmp_path)} == set(ids)
     (line,) = (tmp_path / "ingest" / "spool" / SET_ASIDE_FILE).read_bytes().splitlines()
     assert codec.decode(base64.b64decode(msgspec.json.decode(line)["value"])).id == "large"
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
 
 import asyncpg
+import msgspec
 
+from shared.codec import encode
+from shared.journey.state import NOWHERE, Kept, State, decode_states
+from shared.store.ids import account_uid, touchpoint_uid
 from shared.store.migrate import upgrade_async
+from tests.service.api_store import touchpoint
+from tests.support.journeys import EPOCH
 from tests.support.postgres import Postgres
 
 _HOURS = """
@@ -15,6 +23,13 @@ INSERT INTO stage_flows
 VALUES ('j', 1, '2026-01-31T23:00Z', '', false, 'a', false, 0, 2),
     ('j', 1, '2026-02-01T00:00Z', '', false, 'a', false, 0, 3),
     ('j', 1, '2026-02-01T05:00Z', '', false, 'a', false, 0, 4)
+"""
+_OF_BEFORE = """
+INSERT INTO journey_states VALUES
+    ('00000000-0000-0000-0000-000000000001', 'j', 1, 'a', false, now(), 'a', NULL, 0, '', now());
+INSERT INTO stage_transitions VALUES
+    ('00000000-0000-0000-0000-000000000001', 'j', 1, 0, 0, now(), 'enter', NULL, false, 'a', false, NULL, 'r',
+        now())
 """
 _SUMS = "SELECT span, since::text, count FROM stage_flows WHERE span <> 'hour' ORDER BY span, since"
 
@@ -39,6 +54,93 @@ async def test_flows_by_the_hour_get_their_sums_by_day_and_month(postgres: Postg
         ("month", "2026-01-01 00:00:00+00", 2),
         ("month", "2026-02-01 00:00:00+00", 7),
     ]
+
+
+async def test_what_is_there_is_about_customers_and_old_touchpoints_have_their_accounts(
+    postgres: Postgres,
+) -> None:
+    """States and histories keep their place, without a thing's name; an account that touchpoints of before
+    name has its people and its timeline, under the id that the stager will give it."""
+    named = (["user_id:1"], ["user_id:1", "account_id:æ"], ["user_id:2", "account_id:æ", "account_id:b"])
+    said = [touchpoint(str(number), more={"identities": names}) for number, names in enumerate(named)]
+    said.append(touchpoint("3", more={"properties": {"note": "account_id:c"}}))
+    customers = [account_uid(one.identities[0]) for one in said]
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0005")
+        connection = await asyncpg.connect(url)
+        await connection.execute(_OF_BEFORE)
+        for one, customer in zip(said, customers, strict=True):
+            uid = touchpoint_uid(one.source, one.id)
+            await connection.execute(
+                "INSERT INTO touchpoints VALUES ($1, $2, $3, $4, $5, $6)",
+                *(customer, EPOCH, uid, one.type, one.channel, encode(one)),
+            )
+        await upgrade_async(url)
+        runs = [
+            await connection.fetchval(f"SELECT run FROM {table}")
+            for table in ("journey_states", "stage_transitions")
+        ]
+        accounts = {tuple(row) for row in await connection.fetch("SELECT id, identity FROM accounts")}
+        members = await connection.fetch("SELECT customer_id, account_id FROM account_members")
+        timelines = await connection.fetch("SELECT account_id, id, customer_id FROM account_touchpoints")
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    ae, b = account_uid("account_id:æ"), account_uid("account_id:b")
+    uids = [touchpoint_uid(one.source, one.id) for one in said]
+    assert runs == ["", ""]
+    assert accounts == {(ae, "account_id:æ"), (b, "account_id:b")}
+    assert {tuple(row) for row in members} == {(customers[1], ae), (customers[2], ae), (customers[2], b)}
+    assert {tuple(row) for row in timelines} == {
+        (ae, uids[1], customers[1]),
+        (ae, uids[2], customers[2]),
+        (b, uids[2], customers[2]),
+    }
+
+
+_OLD_STATE = """
+INSERT INTO journey_states
+    (customer_id, journey_key, version, paused, due_at, revision, state, updated_at, run)
+VALUES ($1, $2, $3, false, $4, $5, $6, $7, $8)
+"""
+
+
+async def test_the_states_of_a_customer_become_one_row(postgres: Postgres) -> None:
+    """Each is there with its journey's version, its revision and due time; a thing has a row of its own."""
+    customer_id, other_id = UUID(int=1), UUID(int=2)
+    earlier, later = datetime(1969, 12, 31, 23, 59, 59, 250_000, UTC), datetime(2026, 5, 1, 0, 0, 0, 1, UTC)
+    kept = {
+        (customer_id, ""): [
+            Kept("coffee-øl", 2, 300, later, State(earlier, UUID(int=7), "first", entered_at=later)),
+            Kept("tea", 1, 0, None, NOWHERE),
+            Kept("tea", 200, 3, earlier, State(later, UUID(int=8), "second", transitions=9)),
+        ],
+        (customer_id, "order-1"): [Kept("tea", 1, 0, None, State(later, UUID(int=9), "first"))],
+        (other_id, ""): [Kept("tea", 1, 0, later, State(later, UUID(int=9), "first"))],
+    }
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0006")
+        connection = await asyncpg.connect(url)
+        for (owner_id, run), states in kept.items():
+            for one in states:
+                state = msgspec.msgpack.Encoder(uuid_format="bytes").encode(one.state)
+                values = (one.journey_key, one.version, one.due_at, one.revision, state, later, run)
+                await connection.execute(_OLD_STATE, owner_id, *values)
+        await upgrade_async(url)
+        rows = await connection.fetch("SELECT customer_id, run, due_at, states FROM journey_states")
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    assert {(row["customer_id"], row["run"]): decode_states(row["states"]) for row in rows} == kept
+    assert {(row["customer_id"], row["run"]): row["due_at"] for row in rows} == {
+        (customer_id, ""): earlier,
+        (customer_id, "order-1"): None,
+        (other_id, ""): later,
+    }
 
 
 _VERSIONS = """

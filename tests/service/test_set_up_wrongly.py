@@ -20,15 +20,14 @@ from tests.support.process import RejseProcess
 
 @pytest.mark.parametrize("service", ["ingest", "stager"])
 async def test_a_service_on_a_weak_topic_refuses_to_start(
-    service: str, tmp_path: Path, database_url: str
+    service: str, tmp_path: Path, database_url: str, services_broker: Broker
 ) -> None:
     """Exit code 2 with what to set; told to take the topic as it is, the service works."""
-    home = tmp_path / "broker"
-    home.mkdir()
     port = free_port()
     env = {
         "REJSE_DATA_DIR": str(tmp_path / "data"),
         "REJSE_DATABASE_URL": database_url,
+        "REJSE_KAFKA_BOOTSTRAP": services_broker.bootstrap,
         f"REJSE_{service.upper()}_PORT": str(port),
     }
 
@@ -37,16 +36,14 @@ async def test_a_service_on_a_weak_topic_refuses_to_start(
         module = f"services.{service}"
         return RejseProcess([], env=env | more, log_file=log_file, ready_port=port, module=module)
 
-    with Broker(home) as broker:
-        env["REJSE_KAFKA_BOOTSTRAP"] = broker.bootstrap
-        await broker.create_topic(TOPIC)
-        refused = process()
-        refused.launch()
-        assert await asyncio.to_thread(refused.wait) == 2
-        assert "flush.messages=1" in refused.log
-        assert "Traceback" not in refused.log
-        with process(REJSE_KAFKA_ACCEPT_WEAK_TOPIC="true") as accepted:
-            assert accepted.terminate() == 0
+    await services_broker.create_topic(TOPIC)
+    refused = process()
+    refused.launch()
+    assert await asyncio.to_thread(refused.wait) == 2
+    assert "flush.messages=1" in refused.log
+    assert "Traceback" not in refused.log
+    with process(REJSE_KAFKA_ACCEPT_WEAK_TOPIC="true") as accepted:
+        assert accepted.terminate() == 0
 
 
 async def test_a_store_that_loses_its_tables_ends_the_stager_with_the_reason(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -29,10 +30,11 @@ from shared.journey.fold import Journey
 from shared.lifecycle import listen
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
-from tests.support.broker import Broker
 from tests.support.clock import ManualClock
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
+from tests.support.ports import free_port
+from tests.support.proxy import Mood, Proxy
 
 CLOCK = SystemClock()
 _WAITS_FOR_A_ROW = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -53,14 +55,11 @@ def record(number: int, day: float = 0) -> NewRecord:
 
 
 @pytest.fixture(params=["local", "kafka"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Settings]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Settings:
     environ = {"REJSE_DATA_DIR": str(tmp_path), "REJSE_DATABASE_URL": database_url, "REJSE_STAGER_PORT": "0"}
-    with ExitStack() as parts:
-        if request.param == "kafka":
-            home = tmp_path / "broker"
-            home.mkdir()
-            environ["REJSE_KAFKA_BOOTSTRAP"] = parts.enter_context(Broker(home)).bootstrap
-        yield load(Settings, environ)
+    if request.param == "kafka":
+        environ["REJSE_KAFKA_BOOTSTRAP"] = request.getfixturevalue("services_broker").bootstrap
+    return load(Settings, environ)
 
 
 @pytest.fixture
@@ -169,24 +168,33 @@ async def test_too_many_dead_letters_stop_the_stager(
     assert ended.group_contains(TooManyDeadLetters)
 
 
-async def test_a_batch_that_can_not_end_does_not_hold_up_the_end(
-    settings: Settings, writer: EventWriter, database_url: str
+@pytest.mark.parametrize("silent", [False, True], ids=["answers", "silent"])
+async def test_what_can_not_end_does_not_hold_up_the_end(
+    settings: Settings, writer: EventWriter, database_url: str, silent: bool
 ) -> None:
-    """Somebody sits on a row that the batch needs: it is cut off in time, and left to whoever comes next."""
+    """Somebody sits on rows that a batch and the sweeper need: both are cut off in time, and left to whoever
+    comes next; also where the store answers nothing any more, not even a rollback."""
     settings = replace(settings, drain_timeout_s=4.0)
-    stop, holder = asyncio.Event(), await asyncpg.connect(database_url)
-    async with asyncio.TaskGroup() as tasks, holder.transaction():
-        serving = tasks.create_task(serve(settings, database_url, listen("127.0.0.1", 0), stop, CLOCK))
-        await eventually_async(lambda: claims(database_url), 30, until=(1).__le__)
-        await holder.execute("SELECT FROM stager_offsets FOR UPDATE")
-        await writer.append([record(number) for number in range(40)], 10)
-        await eventually_async(lambda: count(database_url, _WAITS_FOR_A_ROW), 30, until=(1).__le__)
-        stop.set()
-        async with asyncio.timeout(settings.drain_timeout_s):
-            await serving
+    stop, holder, port = asyncio.Event(), await asyncpg.connect(database_url), free_port()
+    server = urlsplit(database_url).port
+    assert server is not None
+    with Proxy(port, server) as proxy:
+        async with asyncio.TaskGroup() as tasks, holder.transaction():
+            url = database_url.replace(f":{server}/", f":{port}/")
+            serving = tasks.create_task(serve(settings, url, listen("127.0.0.1", 0), stop, CLOCK))
+            await writer.append([record(number) for number in range(40)], 10)
+            await eventually_async(lambda: staged(database_url), 30, until=(40).__eq__)
+            await holder.execute("LOCK TABLE journey_states IN EXCLUSIVE MODE")
+            await holder.execute("SELECT FROM stager_offsets FOR UPDATE")
+            await writer.append([record(number) for number in range(40, 80)], 10)
+            await eventually_async(lambda: count(database_url, _WAITS_FOR_A_ROW), 30, until=(2).__le__)
+            proxy.set(Mood(hole=silent))
+            stop.set()
+            async with asyncio.timeout(settings.drain_timeout_s):
+                await serving
     await holder.close()
 
-    assert await staged(database_url) == 0
+    assert await staged(database_url) == 40
 
 
 @pytest.mark.expects_error("partition_halted")

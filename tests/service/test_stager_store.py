@@ -138,8 +138,12 @@ class World:
 
     async def sweep(self, clock: Clock) -> None:
         sweeper = Sweeper(self.pool, self.in_force, 7, clock)
-        while await sweeper.sweep():
-            pass
+        while True:
+            try:
+                if not await sweeper.sweep():
+                    break
+            except Contended:
+                continue
 
 
 @pytest.fixture
@@ -454,7 +458,7 @@ async def test_a_definition_that_comes_later_stages_those_who_were_there_before(
     await world.backfill(clock)
 
     assert await world.differences() == []
-    assert await world.count("journey_states") == 8 * len(world.journeys)
+    assert await world.count("journey_states") == 8
 
 
 KEEN = """
@@ -485,7 +489,7 @@ async def test_who_has_no_state_after_the_backfill_is_at_the_beginning(world: Wo
     await heir.commit(*views)
 
     assert await late.differences() == []
-    assert await world.count("journey_states WHERE stage = 'keen'") == 1
+    assert await world.count("stage_transitions WHERE to_stage = 'keen'") == 1
 
 
 RICH = """
@@ -512,7 +516,7 @@ async def test_rules_on_what_touchpoints_carry_hold_for_late_ones_too(world: Wor
 
     assert len(late.changes[0].superseded) == 1
     assert await rich.differences() == []
-    assert await world.count("journey_states WHERE stage = 'large'") == 1
+    assert await world.count("stage_transitions WHERE to_stage = 'large'") == 1
 
 
 async def test_a_definition_that_is_there_before_any_customer_needs_no_backfill(world: World) -> None:

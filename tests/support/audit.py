@@ -4,7 +4,8 @@
 ends with 1 if there are any.
 
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
-of each customer's timeline gives, and the counts of unknown types what the timelines hold.
+of each customer's and each account's timeline gives, run by run; the counts of unknown types what the
+timelines hold; and accounts, their members and their timelines what the touchpoints name.
 """
 
 from __future__ import annotations
@@ -20,21 +21,20 @@ from uuid import UUID
 import asyncpg
 
 from shared.codec import decode
-from shared.journey.fold import Journey, fold
-from shared.journey.state import Transition, decode_state
+from shared.journey.fold import Journey, fold, runs_of
+from shared.journey.state import Kept, Transition, decode_states
 from shared.journey.touch import Lens, Touch
 from shared.store.definitions import fetch_active
 from shared.store.engine import Connection
+from shared.store.ids import account_uid
 from shared.touchpoint_types import known_types
 
 _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
-_STATES = (
-    "SELECT customer_id, stage, paused, state FROM journey_states WHERE journey_key = $1 AND version = $2"
-)
+_STATES = "SELECT customer_id, run, due_at, states FROM journey_states"
 _HISTORIES = """
-SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+SELECT customer_id, run, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
 FROM stage_transitions WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL
-ORDER BY customer_id, seq
+ORDER BY customer_id, run, seq
 """
 _COUNTS = """
 SELECT stage, paused, sum(count)::bigint AS count FROM stage_counts
@@ -46,6 +46,9 @@ WHERE journey_key = $1 AND version = $2 GROUP BY 1, 2, 3, 4, 5, 6
 """
 _UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GROUP BY type"
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
+_ACCOUNTS = "SELECT id, identity FROM accounts"
+_MEMBERS = "SELECT customer_id, account_id FROM account_members"
+_ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at FROM account_touchpoints"
 _UNMATCHED = """
 SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
 WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
@@ -67,12 +70,39 @@ async def differences(
     if unmatched := await connection.fetchval(_UNMATCHED):
         found.append(f"{unmatched} ids and touchpoints don't match")
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    of_accounts: dict[UUID, list[Touch]] = defaultdict(list)
+    accounts, members, about = set(), set(), set()
     lens = Lens(journey.asks for journey in journeys)
-    for row in await connection.fetch(_TIMELINES):
-        timelines[row["customer_id"]].append(lens.touch(row["id"], decode(row["body"])))
+    for customer_id, id_, body in await connection.fetch(_TIMELINES):
+        touchpoint = decode(body)
+        touch = lens.touch(id_, touchpoint)
+        timelines[customer_id].append(touch)
+        for identity in touchpoint.identities:
+            if identity.startswith("account_id:"):
+                account_id = account_uid(identity)
+                of_accounts[account_id].append(touch)
+                accounts.add((account_id, identity))
+                members.add((customer_id, account_id))
+                about.add((account_id, id_, customer_id, touch.at))
+    for query, expected in ((_ACCOUNTS, accounts), (_MEMBERS, members), (_ACCOUNT_TOUCHPOINTS, about)):
+        stored = {tuple(row) for row in await connection.fetch(query)}
+        if wrong := len(stored ^ expected):
+            found.append(f"{wrong} rows are not what touchpoints name: {query}")
+    for timeline in of_accounts.values():
+        timeline.sort(key=lambda touch: (touch.at, touch.id))
     found += await _unknown_differences(connection, timelines)
+    kept: dict[tuple[str, int], dict[tuple[UUID, str], Kept]] = {journey.version: {} for journey in journeys}
+    for customer_id, run, due_at, states in await connection.fetch(_STATES):
+        for one in decode_states(states):
+            version = (one.journey_key, one.version)
+            if version not in kept:
+                continue
+            kept[version][customer_id, run] = one
+            if one.due_at is not None and (due_at is None or due_at > one.due_at):
+                found.append(f"{one.journey_key}: run {customer_id, run} is due before it is looked at")
     for journey in journeys:
-        found += await _journey_differences(connection, journey, timelines, now)
+        owners = of_accounts if journey.definition.subject.kind == "account" else timelines
+        found += await _journey_differences(connection, journey, owners, kept[journey.version], now)
     return found
 
 
@@ -93,30 +123,34 @@ async def _journey_differences(
     connection: Connection,
     journey: Journey,
     timelines: dict[UUID, list[Touch]],
+    states: dict[tuple[UUID, str], Kept],
     now: datetime | None,
 ) -> list[str]:
-    key, version = journey.definition.key, journey.definition.version
+    key, version = journey.version
     found: list[str] = []
-    states = {row["customer_id"]: row for row in await connection.fetch(_STATES, key, version)}
-    histories: dict[UUID, list[Transition]] = defaultdict(list)
+    histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
     for row in await connection.fetch(_HISTORIES, key, version):
-        histories[row["customer_id"]].append(Transition(*list(row)[1:]))
+        histories[row["customer_id"], row["run"]].append(Transition(*list(row)[2:]))
     counts: Counter[Any] = Counter()
     flows: Counter[Any] = Counter()
-    for customer_id, timeline in timelines.items():
-        touches = [touch for touch in timeline if journey.concerns(touch.type)]
-        if not touches:
+    runs = {
+        (owner_id, run): touches
+        for owner_id, timeline in timelines.items()
+        for run, touches in runs_of(journey, timeline).items()
+    }
+    for who, touches in runs.items():
+        if who not in states:
+            found.append(f"{key}: run {who} has no state")
             continue
-        if customer_id not in states:
-            found.append(f"{key}: customer {customer_id} has no state")
-            continue
-        row = states.pop(customer_id)
-        stored = decode_state(row["state"])
-        state, history = fold(journey, touches, now or stored.at)
-        if stored != state or (row["stage"], row["paused"]) != (state.place, state.paused):
-            found.append(f"{key}: customer {customer_id} is {stored}, the fold says {state}")
-        if histories.pop(customer_id, []) != history:
-            found.append(f"{key}: customer {customer_id} has another history than the fold's")
+        kept = states.pop(who)
+        state, history = fold(journey, touches, now or kept.state.at)
+        if kept.state != state:
+            found.append(f"{key}: run {who} is {kept.state}, the fold says {state}")
+        due_at = journey.due_at(state)
+        if due_at is not None and (kept.due_at is None or kept.due_at > due_at):
+            found.append(f"{key}: run {who} is due {due_at}, and only looked at {kept.due_at}")
+        if histories.pop(who, []) != history:
+            found.append(f"{key}: run {who} has another history than the fold's")
         counts[state.place, state.paused] += state.place is not None
         moves = (one for one in history if (one.from_place, one.from_paused) != (one.to_place, one.to_paused))
         flows.update(flow for one in moves for flow in _flows(one))

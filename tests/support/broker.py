@@ -6,7 +6,9 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.support.child import Child, RigError, inherited_env
+from tests.support.lifeline import remove_at_the_end
 from tests.support.ports import free_port
 
 _ROOT = Path(__file__).parents[2]
@@ -222,7 +225,7 @@ class Broker:
             "".join(f"{name}={value}\n" for name, value in self._settings().items())
         )
         if not (self._data / "meta.properties").exists():
-            self._format()
+            shutil.copytree(_formatted(), self._data, dirs_exist_ok=True)
 
     def _settings(self) -> dict[str, str]:
         """The node's configuration: clients, itself and the controller each have a listener."""
@@ -240,21 +243,9 @@ class Broker:
             **self._properties,
         }
 
-    def _format(self) -> None:
-        command = self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID)
-        command += ["-c", str(self._settings_file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode:
-            raise RigError(f"the broker's folder can't be formatted\n{done.stdout}{done.stderr}")
-
     def _launch(self) -> Child:
-        command = self._java("kafka.Kafka", str(self._settings_file))
+        command = _java("kafka.Kafka", str(self._settings_file), options=self._java_options)
         return Child(command, env=inherited_env(), log_file=self.log_file, cwd=self.home)
-
-    def _java(self, main_class: str, *arguments: str) -> list[str]:
-        logging = f"-Dlog4j2.configurationFile={_LOGGING}"
-        options = [*_JVM, *self._java_options, logging, "-cp", f"{_JARS}{os.sep}*"]
-        return [_java_command(), *options, main_class, *arguments]
 
     @property
     def _data(self) -> Path:
@@ -263,6 +254,30 @@ class Broker:
     @property
     def _settings_file(self) -> Path:
         return self.home / "server.properties"
+
+
+@cache
+def _formatted() -> Path:
+    """A folder as Kafka formats it, to be copied: that takes a JVM as long as the broker takes to start."""
+    home = Path(tempfile.mkdtemp(prefix="rejse-kafka-"))
+    remove_at_the_end(home)
+    settings, data = home / "server.properties", home / "data"
+    node = {**_ONE_NODE, "log.dirs": data, "controller.quorum.voters": "1@127.0.0.1:1"}
+    node |= {"listeners": "CONTROLLER://127.0.0.1:1", "controller.listener.names": "CONTROLLER"}
+    node["process.roles"] = "controller"
+    settings.write_text("".join(f"{name}={value}\n" for name, value in node.items()))
+    command = _java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(settings))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise RigError(f"the broker's folder can't be formatted\n{done.stdout}{done.stderr}")
+    return data
+
+
+def _java(main_class: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
+    logging = f"-Dlog4j2.configurationFile={_LOGGING}"
+    return [
+        _java_command(), *_JVM, *options, logging, "-cp", f"{_JARS}{os.sep}*", main_class, *arguments
+    ]  # fmt: skip
 
 
 def _java_command() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ async def running_ingest(
     topic: str = "touchpoints",
     protocol: type[BoundedProtocol] = BoundedProtocol,
     variables: Mapping[str, object] | None = None,
+    health: socket.socket | None = None,
 ) -> AsyncIterator[Ingest]:
     """Ingest with `REJSE_*` variables such as `{"ack_timeout_s": 1}`; it is drained at the end."""
     environ = {f"REJSE_{name.upper()}": str(value) for name, value in (variables or {}).items()}
@@ -100,9 +102,19 @@ async def running_ingest(
     with listener:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(
-                serve(settings, listener, stop, SystemClock(), load_keys, topic=topic, protocol=protocol)
+                serve(
+                    settings,
+                    listener,
+                    stop,
+                    SystemClock(),
+                    load_keys,
+                    topic=topic,
+                    protocol=protocol,
+                    health=health,
+                )
             )
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                # Any answer will do: it listens.
                 await eventually_async(lambda: client.get("/livez"), tolerate=(httpx.HTTPError,))
                 try:
                     yield Ingest(client, port, data_dir, stop)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
 from shared.journey.language import parse
+from shared.journey.state import Kept, State, decode_states, encode_states
 from shared.journey.touch import Touch
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,3 +72,14 @@ def touches(size_max: int = 14) -> st.SearchStrategy[list[Touch]]:
     return st.lists(touch, max_size=size_max, unique_by=lambda one: one.id).map(
         lambda found: sorted(found, key=lambda one: (one.at, one.id))
     )
+
+
+def stored(state: State) -> bytes:
+    """A state as the store keeps it."""
+    return encode_states([Kept("", 1, 0, None, state)])
+
+
+def restored(stored: bytes) -> State:
+    """The state in what the store keeps."""
+    (kept,) = decode_states(stored)
+    return kept.state

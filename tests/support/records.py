@@ -53,6 +53,9 @@ UNFIT: dict[str, bytes] = {
         occurred_at="0001-01-01T00:00:00Z", received_at="0001-01-01T00:00:00Z"
     ),
     "time ahead": record(occurred_at="2026-03-02T12:00:01Z"),
+    "time of sending before clocks": record(sent_at="1969-12-31T23:59:59Z"),
+    "time of sending without a zone": record(sent_at="2026-03-01T12:00:00"),
+    "time of sending in no UTC": record(sent_at="2026-03-01T13:00:00+01:00"),
     "time without a zone": record(occurred_at="2026-03-01T12:00:00"),
     "no identity": record(identities=[]),
     "an account alone": record(identities=["account_id:1"]),
@@ -91,6 +94,7 @@ FIT: dict[str, bytes] = {
     "emoji in halves": with_properties(rb'{"a":"\ud83d\ude00"}'),
     "one name twice": with_properties(b'{"a":1,"a":2}'),
     "time of receipt in 1970": record(occurred_at="1970-01-01T00:00:00Z", received_at="1970-01-01T00:00:00Z"),
+    "corrected by a clock that was never set": record(sent_at="1970-01-01T00:00:00Z"),
     "members of a later version": record(later=1),
     "escaped quotation marks": with_properties(rb'{"a":"\""}'),
 }

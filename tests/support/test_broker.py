@@ -32,32 +32,29 @@ async def test_a_topic_is_never_made_by_accident(broker: Broker, topic: str) -> 
         await producer.stop()
 
 
-async def test_kill_and_stop_keep_data_and_address(tmp_path: Path, topic: str) -> None:
+async def test_kill_and_stop_keep_data_and_address(own_broker: Broker, topic: str) -> None:
     """A broker killed, then one stopped, comes back on the same port with every record."""
-    with Broker(tmp_path) as broker:
-        address = broker.bootstrap
-        await broker.create_topic(topic, config={"flush.messages": "1"})
-        await _send(address, topic, [b"before"])
+    address = own_broker.bootstrap
+    await own_broker.create_topic(topic, config={"flush.messages": "1"})
+    await _send(address, topic, [b"before"])
 
-        broker.kill()
-        assert not broker.running
-        await asyncio.to_thread(broker.start)
-        await _send(address, topic, [b"between"])
-        await asyncio.to_thread(broker.restart)
+    own_broker.kill()
+    assert not own_broker.running
+    await asyncio.to_thread(own_broker.start)
+    await _send(address, topic, [b"between"])
+    await asyncio.to_thread(own_broker.restart)
 
-        assert broker.bootstrap == address
-        assert await _read(address, topic, 2) == {b"before", b"between"}
+    assert own_broker.bootstrap == address
+    assert await _read(address, topic, 2) == {b"before", b"between"}
 
 
-def test_paused_is_alive_and_mute(tmp_path: Path) -> None:
+def test_paused_is_alive_and_mute(own_broker: Broker) -> None:
     """A paused broker's process lives and does nothing until it is resumed."""
-    with Broker(tmp_path) as broker:
-        broker.pause()
-        assert psutil.Process(broker.pid).status() == psutil.STATUS_STOPPED
+    own_broker.pause()
+    assert psutil.Process(own_broker.pid).status() == psutil.STATUS_STOPPED
 
-        broker.resume()
-        assert psutil.Process(broker.pid).status() != psutil.STATUS_STOPPED
-        broker.stop()
+    own_broker.resume()
+    assert psutil.Process(own_broker.pid).status() != psutil.STATUS_STOPPED
 
 
 def test_the_advertised_address_is_the_proxys(tmp_path: Path) -> None:

@@ -78,7 +78,17 @@ def test_every_member_of_a_touchpoint_is_kept() -> None:
 
 def test_a_null_member_counts_as_left_out() -> None:
     """Senders that write null for what they don't know are understood."""
-    optional = ("id", "occurred_at", "properties", "traits", "context", "consent", "owner", "sentiment")
+    optional = (
+        "id",
+        "occurred_at",
+        "properties",
+        "traits",
+        "context",
+        "consent",
+        "owner",
+        "sentiment",
+        "sent_at",
+    )
 
     assert taken(EVENT | dict.fromkeys(optional)) == taken(EVENT)
     assert taken(EVENT | {"identities": {"user_id": "u-1", "email": None}}) == taken(EVENT)
@@ -233,6 +243,11 @@ def test_an_empty_array_has_nothing() -> None:
         ({"properties": []}, "wrong_type", "/properties"),
         ({"consent": "yes"}, "wrong_type", "/consent"),
         ({"extra": 1}, "unknown_member", "/extra"),
+        ({"sent_at": 1}, "wrong_type", "/sent_at"),
+        ({"sent_at": "now"}, "invalid_time", "/sent_at"),
+        ({"sent_at": "2026-03-01T10:00:00"}, "invalid_time", "/sent_at"),
+        ({"sent_at": "1969-12-31T23:59:59Z"}, "time_out_of_bounds", "/sent_at"),
+        ({"sent_at": "2200-01-01T00:00:00Z"}, "time_out_of_bounds", "/sent_at"),
         ({"occurred_at": 1}, "wrong_type", "/occurred_at"),
         ({"occurred_at": "yesterday"}, "invalid_time", "/occurred_at"),
         ({"occurred_at": "2026-03-01T10:00:00"}, "invalid_time", "/occurred_at"),

@@ -105,6 +105,7 @@ GOOD = {
     "consent": b"null",
     "owner": b'"own"',
     "sentiment": b"-0.5",
+    "sent_at": b'"2026-03-01T11:00:00+01:00"',
 }
 names = st.sampled_from([*GOOD, "extra", "\\u0074ype", "\\ud800"])
 places = st.sampled_from([b"%s", b'{"a":%s}', b'{"a":[1, %s ]}', b'{"user_id":%s}', b'{"email":[%s]}'])

@@ -22,6 +22,7 @@ _positions = st.builds(
     journey=st.from_regex(r"[a-z-]{0,64}", fullmatch=True),
     version=st.integers(0, 1_000_000),
     seq=st.integers(0, 1_000_000),
+    run=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50),
 )
 
 
@@ -52,6 +53,8 @@ def test_any_other_text_is_no_cursor(text: str) -> None:
         ("2026-01-01T00:00:00Z", UUID(int=1).bytes, 1, "", 2**31, 0),
         ("2026-01-01T00:00:00Z", UUID(int=1).bytes, 1, "", 0, -(2**31) - 1),
         ("2026-01-01T00:00:00Z", UUID(int=1).bytes, 1, "", 0, 0, 0),
+        ("2026-01-01T00:00:00Z", UUID(int=1).bytes, 1, "", 0, 0, "a\0"),
+        ("2026-01-01T00:00:00Z", UUID(int=1).bytes, 1, "", 0, 0, "a" * 201),
         ("2026-01-01T00:00:00Z", b"short", 1),
     ],
 )

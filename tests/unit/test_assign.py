@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from services.stager.assign import Change, Held, carry_on, flows, is_late, presences, refold, run_clock
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
-from shared.journey.state import Transition, encode_state
+from shared.journey.state import Transition
 from shared.journey.touch import Touch
-from tests.support.journeys import EPOCH, all_journeys, touches
+from tests.support.journeys import EPOCH, all_journeys, stored, touches
 from tests.support.random_journeys import definitions, rich_touches
 
 JOURNEYS = all_journeys()
@@ -105,7 +105,7 @@ def adds_up(journey: Journey, arrived: tuple[list[Touch], list[list[Touch]]], sw
     expected = Customer(journey)
     expected.apply(Change(ALICE, journey, Held(), Held(state), history))
 
-    assert encode_state(customer.held.state) == encode_state(state)
+    assert stored(customer.held.state) == stored(state)
     assert customer.history == history
     assert +customer.flows == +expected.flows
     assert +customer.presences == +expected.presences

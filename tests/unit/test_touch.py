@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from shared.codec import decode
-from shared.journey.fold import Journey, subject_of
+from shared.journey.fold import RUN_NAME_BYTES_MAX, Journey, subject_of
 from shared.journey.language import parse
 from shared.journey.touch import Lens, Touch
 from shared.touchpoint import Touchpoint
@@ -88,12 +88,17 @@ def test_a_lens_serves_several_journeys_at_once() -> None:
 
 
 def test_a_touchpoint_belongs_to_the_run_of_the_thing_that_it_names() -> None:
-    """A number and a text name things; without a name it belongs to no run."""
+    """A number and a text name things; without a name, or with one that is too long, it belongs to no run."""
     definition = parse(RULES, "asking.yaml")
     lens = lens_of(RULES)
     runs = [
         subject_of(definition, lens.touch(ID, touchpoint("order_completed", properties=properties)))
         for properties in ({"order_id": "a"}, {"order_id": 7}, {}, {"order_id": True}, {"order_id": None})
     ]
+    longest = "ö" * (RUN_NAME_BYTES_MAX // 2)
+    runs += [
+        subject_of(definition, lens.touch(ID, touchpoint("order_completed", properties={"order_id": name})))
+        for name in (longest, longest + "o", "")
+    ]
 
-    assert runs == ["a", "7", None, None, None]
+    assert runs == ["a", "7", None, None, None, longest, None, None]

@@ -14,6 +14,7 @@ from shared.store import what_if
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Customer,
+    answers.Account,
     answers.Proof,
     answers.Timeline,
     answers.JourneyDefinition,

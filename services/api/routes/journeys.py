@@ -84,8 +84,9 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
-        """How many customers are in each stage and exit, now or as of a past time. `paused` says how many
-        of `count` are paused; places without customers are listed too."""
+        """How many runs are in each stage and exit, now or as of a past time: customers, unless the journey
+        is about accounts or things. `paused` says how many of `count` are paused; places without any are
+        listed too."""
         active = active_journey(reference, key)
         if wanted.at is None:
             return Answer(await counts_now(pool, active, clock.now()))
@@ -95,7 +96,7 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
-        """How often customers have gone from one stage or exit to another, up to now or to a past time."""
+        """How often runs have gone from one stage or exit to another, up to now or to a past time."""
         active = active_journey(reference, key)
         at = clock.now() if wanted.at is None else _past(wanted.at, clock)
         return Answer(await flows_until(pool, active, at))

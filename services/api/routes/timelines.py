@@ -13,6 +13,7 @@ from services.api.routes.operation import Answer, invalid_parameters
 from services.api.routes.parameters import Parameters, Ref, Time, customer_ref, no_customer
 from services.api.views.answers import Timeline
 from services.api.views.position import END, Position, from_cursor
+from services.api.views.reference import Reference
 from services.api.views.timelines import BEGIN, Filter, find_timeline
 from shared.store.engine import Pool
 from shared.touchpoint import Channel
@@ -50,6 +51,7 @@ _EXAMPLE = {
             "sentiment": 0.4,
             "identities": ["email:ann@example.com"],
             "received_at": "2026-01-12T09:30:00Z",
+            "sent_at": "2026-01-12T09:29:59Z",
             "properties": {"total": 249.5},
             "traits": {},
             "context": {},
@@ -65,7 +67,7 @@ class TimelineParameters(Parameters):
 
     limit: int = Field(default=50, ge=1, le=LIMIT_MAX, description="items of a page")
     cursor: str | None = Field(
-        default=None, max_length=400, description="`next_cursor` of the page before; opaque"
+        default=None, max_length=800, description="`next_cursor` of the page before; opaque"
     )
     begin: Time | None = Field(default=None, alias="from", description="event time from here on, inclusive")
     end: Time | None = Field(default=None, alias="to", description="event time before here, exclusive")
@@ -89,7 +91,7 @@ class TimelineParameters(Parameters):
         )
 
 
-def add_routes(router: APIRouter, pool: Pool) -> None:
+def add_routes(router: APIRouter, pool: Pool, reference: Reference) -> None:
     """Attach the operation."""
 
     async def get_timeline(ref: Ref, wanted: Annotated[TimelineParameters, Query()]) -> Response:
@@ -99,7 +101,12 @@ def add_routes(router: APIRouter, pool: Pool) -> None:
         made. A page goes on exactly where the one before ended, whatever was added meanwhile.
         """
         found = await find_timeline(
-            pool, customer_ref(ref), wanted.filter(), _position(wanted.cursor), wanted.limit
+            pool,
+            reference.journeys,
+            customer_ref(ref),
+            wanted.filter(),
+            _position(wanted.cursor),
+            wanted.limit,
         )
         if found is None:
             raise no_customer()

@@ -40,6 +40,7 @@ class ActiveJourney:
             [Place(stage.key, stage.labels) for stage in definition.stages],
             [Place(exit_.key, exit_.labels) for exit_ in definition.exits],
             Article(article.number, article.language, article.title, article.by) if article else None,
+            definition.subject.property_name or definition.subject.kind,
         )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.journey.definition import Labels
 from shared.journey.proof import ProofRun
-from shared.journey.standing import OpenOverlay, SignalOn, TallyItem, Upcoming
+from shared.journey.standing import CUSTOMER, About, OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind
 
 
@@ -24,7 +24,8 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class CustomerJourney(msgspec.Struct, frozen=True):
-    """Where the customer is in one journey; `stage` is null before it has begun.
+    """Where one run of a journey is; `stage` is null before it has begun. A journey has one run a customer
+    (then it is `about` the customer), one an account, or one for each thing of a customer's.
 
     `observed` are the stages entered in this lap; `inferred` those before them that no touchpoint told of.
     """
@@ -46,15 +47,30 @@ class CustomerJourney(msgspec.Struct, frozen=True):
     next: Upcoming | None
     substage: str | None = None
     persona: str | None = None
+    about: About = CUSTOMER
 
 
 class Customer(msgspec.Struct, frozen=True):
-    """A customer: the identities, and the stage in every journey, as the store knew them at `as_of`."""
+    """A customer: the identities, and the stage in every journey, as the store knew them at `as_of`.
+
+    Among the journeys are those of the accounts that the customer's touchpoints named. Of a journey about
+    accounts or things, the runs that entered a stage last are told, at most 100.
+    """
 
     id: UUID
     created_at: datetime
     as_of: datetime
     identities: Sequence[Identity]
+    journeys: Sequence[CustomerJourney]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account, and the stage in every journey about accounts, as the store knew them at `as_of`."""
+
+    id: UUID
+    account_id: str
+    created_at: datetime
+    as_of: datetime
     journeys: Sequence[CustomerJourney]
 
 
@@ -92,6 +108,7 @@ class TouchpointItem(msgspec.Struct, frozen=True, tag_field="kind", tag="touchpo
     sentiment: float | None
     identities: Sequence[str]
     received_at: datetime
+    sent_at: datetime | None
     properties: msgspec.Raw
     traits: msgspec.Raw
     context: msgspec.Raw
@@ -119,6 +136,7 @@ class StageChangeItem(
     from_paused: bool
     to_paused: bool
     cause: Cause
+    about: About = CUSTOMER
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -139,7 +157,8 @@ class Article(msgspec.Struct, frozen=True):
 
 
 class JourneyItem(msgspec.Struct, frozen=True):
-    """An active journey definition: its stages in order, and its exits."""
+    """An active journey definition: its stages in order, its exits, and what a run is about: `customer`,
+    `account`, or the name of the property that names a thing."""
 
     key: str
     version: int
@@ -147,6 +166,7 @@ class JourneyItem(msgspec.Struct, frozen=True):
     stages: Sequence[Place]
     exits: Sequence[Place]
     article: Article | None = None
+    subject: str = "customer"
 
 
 class JourneyDefinition(msgspec.Struct, frozen=True):
@@ -166,7 +186,8 @@ class Journeys(msgspec.Struct, frozen=True):
 
 
 class PlaceCount(msgspec.Struct, frozen=True):
-    """How many customers are in a stage or an exit, and how many of them are paused there."""
+    """How many runs are in a stage or an exit (one a customer, unless the journey is about accounts or
+    things), and how many of them are paused there."""
 
     stage: str
     kind: Literal["stage", "exit"]
@@ -176,7 +197,7 @@ class PlaceCount(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The customers in each stage and exit of a journey, in the definition's order, at a time."""
+    """The runs in each stage and exit of a journey, in the definition's order, at a time."""
 
     journey: str
     version: int
@@ -185,7 +206,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """How often customers went from one place to another; `from` is null where the journey began."""
+    """How often runs went from one place to another; `from` is null where the journey began."""
 
     origin: str | None = msgspec.field(name="from")
     to: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby, islice
 from uuid import UUID
 
 import asyncpg
@@ -12,29 +13,56 @@ from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity
 from services.api.views.refs import CustomerRef
 from shared.journey import standing
-from shared.journey.standing import Upcoming
-from shared.journey.state import State, decode_state
+from shared.journey.standing import Upcoming, about_of
+from shared.journey.state import NEVER, State, decode_states, mark_of
 from shared.store.engine import Connection, Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
+RUNS_MAX = 100
+"""Of a journey, in one answer: those that entered a stage last."""
 
 ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
 ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
 """Queries of the id of a customer, as $1 names one."""
 _CUSTOMER = """
-SELECT c.id, c.created_at, i.identities, i.linked_at,
-    s.journey_key, s.version, s.stage, s.paused, s.entered_at, s.furthest_stage, s.due_at, s.state
+SELECT c.id, c.created_at, i.identities, i.linked_at, s.states, s.run, s.account
 FROM ({id}) AS named JOIN customers AS c ON c.id = named.id
 CROSS JOIN LATERAL (
     SELECT array_agg(identity ORDER BY linked_at, identity) AS identities,
         array_agg(linked_at ORDER BY linked_at, identity) AS linked_at
     FROM identities WHERE customer_id = c.id
 ) AS i
-LEFT JOIN journey_states AS s ON s.customer_id = c.id
-ORDER BY s.journey_key
+LEFT JOIN LATERAL ({runs}) AS s ON true
 """
-_BY_IDENTITY = _CUSTOMER.format(id=ID_BY_IDENTITY)
-_BY_ID = _CUSTOMER.format(id=ID_BY_ID)
+_ONE_A_JOURNEY = (
+    "SELECT states, run, NULL AS account FROM journey_states WHERE customer_id = c.id AND run = ''"
+)
+# Asked only if a journey is active that may have several runs a customer; $2 are the marks of these.
+_SEVERAL = f"""
+    {_ONE_A_JOURNEY}
+    UNION ALL (
+        SELECT states, run, NULL FROM journey_states
+        WHERE customer_id = c.id AND run IN (
+            SELECT latest.run FROM unnest($2::bytea[]) AS mark CROSS JOIN LATERAL (
+                SELECT run FROM journey_states
+                WHERE customer_id = c.id AND run <> '' AND position(mark IN states) > 0
+                ORDER BY entered_at DESC NULLS LAST, run LIMIT {RUNS_MAX}
+            ) AS latest
+        )
+    )
+    UNION ALL (
+        SELECT s.states, s.run, a.identity FROM account_members AS m JOIN accounts AS a ON a.id = m.account_id
+        JOIN journey_states AS s ON s.customer_id = a.id WHERE m.customer_id = c.id
+        ORDER BY m.linked_at DESC, a.identity LIMIT {RUNS_MAX}
+    )
+"""
+_QUERIES = {
+    (by_id, several): _CUSTOMER.format(
+        id=ID_BY_ID if by_id else ID_BY_IDENTITY, runs=_SEVERAL if several else _ONE_A_JOURNEY
+    )
+    for by_id in (False, True)
+    for several in (False, True)
+}
 
 
 async def find_customer(
@@ -45,14 +73,16 @@ async def find_customer(
     Raises:
         Transient: the store is away or busy.
     """
-    query = _BY_ID if isinstance(ref, UUID) else _BY_IDENTITY
+    several = [one.definition for one in journeys.values() if one.definition.subject.kind != "customer"]
+    query = _QUERIES[isinstance(ref, UUID), bool(several)]
+    marks = [[mark_of(one.key, one.version) for one in several]] if several else []
     async with connection_of(pool) as connection:
-        rows = await connection.fetch(query, ref, timeout=QUERY_TIMEOUT_S)
+        rows = await connection.fetch(query, ref, *marks, timeout=QUERY_TIMEOUT_S)
     if not rows:
         return None
     id_, created_at, identities, linked_at = rows[0][:4]
     return Customer(
-        id_, created_at, as_of, _identities(identities, linked_at), list(_journeys(rows, journeys))
+        id_, created_at, as_of, _identities(identities, linked_at), list(journeys_in(rows, journeys))
     )
 
 
@@ -71,33 +101,47 @@ def _identities(identities: Sequence[str] | None, linked_at: Sequence[datetime] 
     return found
 
 
-def _journeys(
+def journeys_in(
     rows: Iterable[asyncpg.Record], journeys: Mapping[str, ActiveJourney]
 ) -> Iterable[CustomerJourney]:
-    for row in rows:
-        _, _, _, _, key, version, stage, paused, entered_at, furthest_stage, due_at, stored = row
-        active = journeys.get(key)
-        if active is not None and active.definition.version == version:
-            definition, state = active.definition, decode_state(stored)
-            yield CustomerJourney(
-                key,
-                version,
-                definition.labels,
-                stage,
-                active.labels_of.get(stage),
-                paused,
-                entered_at,
-                furthest_stage,
-                state.lap,
-                standing.stages_of(definition, state.observed),
-                standing.stages_of(definition, state.inferred),
-                list(standing.overlays(definition, state)),
-                list(standing.signals(definition, state)),
-                list(standing.tallies(definition, state)),
-                _upcoming(active, state) if due_at is not None else None,
-                state.substage,
-                active.journey.persona(state),
-            )
+    """What rows that end in states, run and account say of the active journeys: by journey, and of each the
+    run first that entered a place last."""
+    runs = [
+        (active, kept.state, run, account)
+        for *_, states, run, account in rows
+        for kept in (decode_states(states) if states else ())
+        if (active := journeys.get(kept.journey_key)) and active.definition.version == kept.version
+    ]
+    runs.sort(key=lambda one: (one[3] or "", one[2]))
+    runs.sort(key=lambda one: one[1].entered_at or NEVER, reverse=True)
+    runs.sort(key=lambda one: one[0].definition.key)
+    for _, of_one in groupby(runs, key=lambda one: one[0].definition.key):
+        for active, state, run, account in islice(of_one, RUNS_MAX):
+            yield _told(active, state, run, account)
+
+
+def _told(active: ActiveJourney, state: State, run: str, account: str | None) -> CustomerJourney:
+    definition = active.definition
+    return CustomerJourney(
+        definition.key,
+        definition.version,
+        definition.labels,
+        state.place,
+        active.labels_of.get(state.place) if state.place is not None else None,
+        state.paused,
+        state.entered_at,
+        state.furthest,
+        state.lap,
+        standing.stages_of(definition, state.observed),
+        standing.stages_of(definition, state.inferred),
+        list(standing.overlays(definition, state)),
+        list(standing.signals(definition, state)),
+        list(standing.tallies(definition, state)),
+        _upcoming(active, state),
+        state.substage,
+        active.journey.persona(state),
+        about_of(definition, run, account),
+    )
 
 
 def _upcoming(active: ActiveJourney, state: State) -> Upcoming | None:

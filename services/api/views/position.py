@@ -1,7 +1,7 @@
 """Where an item stands in a timeline, and the opaque cursor that says so.
 
-Items are ordered by (time, touchpoint, rank, journey, version, seq). At one instant a change that time made
-comes first, then each touchpoint followed by the changes that it caused: the order in which the fold met
+Items are ordered by (time, touchpoint, rank, journey, version, seq, run). At one instant a change that time
+made comes first, then each touchpoint followed by the changes that it caused: the order in which the fold met
 them. No two items of a customer stand at the same position.
 """
 
@@ -14,6 +14,8 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
+
+from shared.journey.fold import RUN_NAME_BYTES_MAX
 
 NO_TOUCHPOINT = UUID(int=0)
 BY_TIME: Final = 0
@@ -31,6 +33,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     journey: str = ""
     version: int = 0
     seq: int = 0
+    run: str = ""
 
 
 END = Position(datetime.max.replace(tzinfo=UTC), NO_TOUCHPOINT, BY_TIME)
@@ -70,5 +73,7 @@ def _is_storable(position: Position) -> bool:
         and not position.at.utcoffset()
         and "\0" not in position.journey
         and len(position.journey) <= _JOURNEY_CHARACTERS_MAX
+        and "\0" not in position.run
+        and len(position.run.encode()) <= RUN_NAME_BYTES_MAX
         and all(-_INT_MAX <= number < _INT_MAX for number in (position.version, position.seq))
     )

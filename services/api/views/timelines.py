@@ -6,13 +6,14 @@ changes, which are few, are read for the whole customer and cut to the page. The
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 
+from services.api.views.active import ActiveJourney
 from services.api.views.answers import Cause, StageChangeItem, Timeline, TouchpointItem
 from services.api.views.customers import QUERY_TIMEOUT_S, find_id
 from services.api.views.position import (
@@ -26,12 +27,13 @@ from services.api.views.position import (
 )
 from services.api.views.refs import CustomerRef
 from shared.codec import decode
+from shared.journey.standing import about_of
 from shared.store.engine import Pool, connection_of
 
 _PAGE = f"""
 SELECT * FROM (
     (SELECT occurred_at AS at, id AS touchpoint_id, {TOUCHPOINT} AS rank,
-        '' COLLATE "C" AS journey, 0 AS version, 0 AS seq, body,
+        '' COLLATE "C" AS journey, 0 AS version, 0 AS seq, '' COLLATE "C" AS run, body,
         NULL AS kind, NULL AS from_stage, NULL::bool AS from_paused, NULL AS to_stage,
         NULL::bool AS to_paused, NULL AS rule
     FROM touchpoints
@@ -42,17 +44,19 @@ SELECT * FROM (
     UNION ALL
     (SELECT at, coalesce(touchpoint_id, '{NO_TOUCHPOINT}') AS touchpoint_id,
         CASE WHEN touchpoint_id IS NULL THEN {BY_TIME} ELSE {CAUSED} END AS rank,
-        journey_key COLLATE "C", version, seq, NULL,
+        journey_key COLLATE "C", version, seq, run, NULL,
         kind, from_stage, from_paused, to_stage, to_paused, rule
     FROM stage_transitions
     WHERE customer_id = $1 AND $11 AND superseded_at IS NULL AND at >= $2 AND at < $3
         AND (at, coalesce(touchpoint_id, '{NO_TOUCHPOINT}'),
             CASE WHEN touchpoint_id IS NULL THEN {BY_TIME} ELSE {CAUSED} END,
-            journey_key COLLATE "C", version, seq) < ($4, $5, $6::int, $7::text, $8::int, $9::int)
+            journey_key COLLATE "C", version, seq, run)
+            < ($4, $5, $6::int, $7::text, $8::int, $9::int, $15::text)
         AND (journey_key, version) IN (
             SELECT key, version FROM journey_definitions WHERE activated_at IS NOT NULL)
-    ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC, 5 DESC, 6 DESC LIMIT $14)
-) AS items ORDER BY at DESC, touchpoint_id DESC, rank DESC, journey DESC, version DESC, seq DESC LIMIT $14
+    ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC, 5 DESC, 6 DESC, 7 DESC LIMIT $14)
+) AS items
+ORDER BY at DESC, touchpoint_id DESC, rank DESC, journey DESC, version DESC, seq DESC, run DESC LIMIT $14
 """
 
 BEGIN = datetime.min.replace(tzinfo=UTC)
@@ -73,7 +77,12 @@ class Filter:
 
 
 async def find_timeline(
-    pool: Pool, ref: CustomerRef, wanted: Filter, after: Position, items_max: int
+    pool: Pool,
+    journeys: Mapping[str, ActiveJourney],
+    ref: CustomerRef,
+    wanted: Filter,
+    after: Position,
+    items_max: int,
 ) -> Timeline | None:
     """The items that follow a position in the timeline of the customer that `ref` names; None: there is
     no such customer.
@@ -101,21 +110,22 @@ async def find_timeline(
             wanted.channels,
             wanted.types,
             items_max + 1,
+            after.run,
             timeout=QUERY_TIMEOUT_S,
         )
     page = rows[:items_max]
     cursor = to_cursor(_position(page[-1])) if len(rows) > items_max else None
-    return Timeline(customer_id, [_item(row) for row in page], cursor)
+    return Timeline(customer_id, [_item(row, journeys) for row in page], cursor)
 
 
 def _position(row: asyncpg.Record) -> Position:
-    return Position(*row[:6])
+    return Position(*row[:7])
 
 
-def _item(row: asyncpg.Record) -> TouchpointItem | StageChangeItem:
+def _item(row: asyncpg.Record, journeys: Mapping[str, ActiveJourney]) -> TouchpointItem | StageChangeItem:
     if row["rank"] == TOUCHPOINT:
         return _touchpoint(row["touchpoint_id"], row["body"])
-    return _stage_change(row)
+    return _stage_change(row, journeys.get(row["journey"]))
 
 
 def _touchpoint(id_: UUID, body: bytes) -> TouchpointItem:
@@ -131,6 +141,7 @@ def _touchpoint(id_: UUID, body: bytes) -> TouchpointItem:
         touchpoint.sentiment,
         touchpoint.identities,
         touchpoint.received_at,
+        touchpoint.sent_at,
         touchpoint.properties,
         touchpoint.traits,
         touchpoint.context,
@@ -138,7 +149,7 @@ def _touchpoint(id_: UUID, body: bytes) -> TouchpointItem:
     )
 
 
-def _stage_change(row: asyncpg.Record) -> StageChangeItem:
+def _stage_change(row: asyncpg.Record, active: ActiveJourney | None) -> StageChangeItem:
     return StageChangeItem(
         row["at"],
         row["journey"],
@@ -149,4 +160,5 @@ def _stage_change(row: asyncpg.Record) -> StageChangeItem:
         row["from_paused"],
         row["to_paused"],
         Cause(row["touchpoint_id"] if row["rank"] == CAUSED else None, row["rule"]),
+        about_of(active.definition if active else None, row["run"]),
     )

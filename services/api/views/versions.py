@@ -11,7 +11,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.errors import ConfigError
-from shared.journey.catalog import all_definitions, why_not_active
+from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.language import parse
 from shared.problem import Problem
@@ -45,14 +45,12 @@ class JourneyVersions(msgspec.Struct, frozen=True):
 
 
 class ValidJourney(msgspec.Struct, frozen=True):
-    """A definition that nothing is wrong with. `not_active` says why it can't be active all the same, null:
-    it can."""
+    """A definition that nothing is wrong with."""
 
     key: str
     version: int
     stages: Sequence[str]
     exits: Sequence[str]
-    not_active: str | None = None
 
 
 def read_definition(text: str) -> Definition:
@@ -74,7 +72,6 @@ def valid(definition: Definition) -> ValidJourney:
         definition.version,
         [stage.key for stage in definition.stages],
         [exit_.key for exit_ in definition.exits],
-        why_not_active(definition),
     )
 
 
@@ -84,11 +81,9 @@ async def try_out(
     """Fold the customers by a definition and by the active version of its key, as many as the time allows.
 
     Raises:
-        Problem: 409, it or the active version was folded in another way; 422, it can't be active.
+        Problem: 409, it or the active version was folded in another way.
         Transient: the store is away or busy.
     """
-    if reason := why_not_active(definition):
-        raise _invalid([reason])
     async with connection_of(pool) as connection:
         try:
             prepared = await as_stored(connection, definition, _built_in())
@@ -110,11 +105,9 @@ async def activate(pool: Pool, definition: Definition, now: datetime) -> Journey
     """Ask for a definition to take over.
 
     Raises:
-        Problem: 409, the version is there with another text; 422, it can't be active.
+        Problem: 409, the version is there with another text.
         Transient: the store is away or busy.
     """
-    if reason := why_not_active(definition):
-        raise _invalid([reason])
     async with connection_of(pool) as connection:
         try:
             prepared = await as_stored(connection, definition, _built_in())

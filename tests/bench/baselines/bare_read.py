@@ -10,7 +10,7 @@ import msgspec
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-_READ = "SELECT journey_key, stage, entered_at FROM journey_states WHERE customer_id = $1"
+_READ = "SELECT journey_key, stage, entered_at FROM customer_stages WHERE customer_id = $1"
 
 
 class App:

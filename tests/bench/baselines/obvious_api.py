@@ -23,10 +23,10 @@ class Base(DeclarativeBase):
     """The mapping's registry."""
 
 
-class JourneyState(Base):
-    """A row of `journey_states`."""
+class CustomerStage(Base):
+    """A row of `customer_stages`."""
 
-    __tablename__ = "journey_states"
+    __tablename__ = "customer_stages"
     customer_id: Mapped[UUID] = mapped_column(primary_key=True)
     journey_key: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
@@ -60,8 +60,8 @@ def create_app(database_url: str) -> FastAPI:
 
     async def stages(
         customer_id: UUID, session: Annotated[AsyncSession, Depends(session)]
-    ) -> Sequence[JourneyState]:
-        query = select(JourneyState).where(JourneyState.customer_id == customer_id)
+    ) -> Sequence[CustomerStage]:
+        query = select(CustomerStage).where(CustomerStage.customer_id == customer_id)
         found = (await session.scalars(query)).all()
         if not found:
             raise HTTPException(404)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.proxy import Mood, Proxy
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
+from tests.support.proxy import Mood, Proxy
 
 
 class Echo:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0005"
+revision = "0010"
+down_revision = "0009"
 
 # Until now the highest version was the one that was read, and the one that was backfilled.
 _STATEMENTS = (
@@ -30,10 +30,6 @@ _STATEMENTS = (
     "WHERE activated_at IS NOT NULL",
     "CREATE UNIQUE INDEX journey_definitions_wanted_idx ON journey_definitions (key) "
     "WHERE wanted_at IS NOT NULL",
-    # What a retired version has left due would else lie before all that is due now.
-    "CREATE INDEX journey_states_due_idx ON journey_states (journey_key, version, due_at) "
-    "WHERE due_at IS NOT NULL",
-    "DROP INDEX journey_states_due_at_idx",
     "CREATE TABLE journeys_in_force (one boolean PRIMARY KEY CHECK (one), revision bigint NOT NULL)",
     "INSERT INTO journeys_in_force (one, revision) VALUES (true, 1)",
 )

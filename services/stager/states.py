@@ -1,0 +1,171 @@
+"""The held states of runs: read together and written together, a row for each subject.
+
+Theory of operation. A row holds the states of a customer, of an account or of a thing in all journeys as one
+value, because a touchpoint moves most of them: a journey more costs bytes, and neither a row nor a version of
+one. Whoever writes a row has locked the customer or the account before reading it, and leaves in it what
+belongs to journeys that it doesn't know.
+
+The row's `due_at` is indexed, and an update that alters it can't stay on its page. So it is a bound: time
+moves none of the states before it. A clock that is started anew leaves it as it is; the sweeper looks then,
+finds nothing due, and sets it to what is due next.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from uuid import UUID
+
+from services.stager import sql
+from services.stager.assign import Change, Held
+from services.stager.runs import Subject
+from shared.journey.fold import Journey
+from shared.journey.state import Kept, decode_states, encode_states
+from shared.store.engine import Connection
+
+STRANGE_AGAIN_AFTER = timedelta(days=1)
+"""A state that is due, of a version that is folded no more, is for nobody to move unless it is taken back. It
+is looked at so seldom."""
+
+Version = tuple[str, int]
+"""A journey's key, and the version of its definition."""
+
+
+class _Row:
+    """A row: its bound, and its states by journey."""
+
+    __slots__ = ("due_at", "is_new", "kept")
+
+    def __init__(self, due_at: datetime | None, kept: Iterable[Kept], *, is_new: bool) -> None:
+        self.due_at = due_at
+        self.kept = {(one.journey_key, one.version): one for one in kept}
+        self.is_new = is_new
+
+    def put(self, change: Change) -> None:
+        after, version = change.after, change.journey.version
+        before = self.kept.get(version)
+        if change.added or change.superseded or before is None:
+            due_at = change.journey.due_at(after.state)
+        else:
+            due_at = before.due_at
+        # The sweeper may have put off a state of a version that was folded no more, and is again.
+        if due_at is not None and (self.due_at is None or due_at < self.due_at):
+            self.due_at = due_at
+        self.kept[version] = Kept(*version, after.revision, due_at, after.state)
+
+
+class States:
+    """The rows of some subjects, whose customers and accounts are locked."""
+
+    def __init__(self, rows: dict[Subject, _Row]) -> None:
+        self._rows = rows
+
+    def held(self, subject: Subject, journey: Journey) -> Held | None:
+        """The subject's state in a journey; None: there is none."""
+        row = self._rows.get(subject)
+        kept = row and row.kept.get(journey.version)
+        return Held(kept.state, kept.revision) if kept else None
+
+    def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
+        """The states of a customer's or an account's runs of a journey, among the rows that were read."""
+        kept = self._by_owner.get((owner_id, journey.version), {})
+        return {run: Held(one.state, one.revision) for run, one in kept.items()}
+
+    def has(self, owner_id: UUID, journey: Journey) -> bool:
+        """Whether a customer or an account has a run of the journey, among the rows that were read."""
+        return (owner_id, journey.version) in self._by_owner
+
+    @cached_property
+    def _by_owner(self) -> Mapping[tuple[UUID, Version], Mapping[str, Kept]]:
+        found: defaultdict[tuple[UUID, Version], dict[str, Kept]] = defaultdict(dict)
+        for (owner_id, run), row in self._rows.items():
+            for version, kept in row.kept.items():
+                found[owner_id, version][run] = kept
+        return found
+
+    def due(self, journeys: Collection[Journey], now: datetime) -> Iterator[tuple[Subject, Journey, Held]]:
+        """The states in the journeys that may be due by now."""
+        known = {journey.version: journey for journey in journeys}
+        for subject, row in self._rows.items():
+            for version, kept in row.kept.items():
+                if kept.due_at is not None and kept.due_at <= now and version in known:
+                    yield subject, known[version], Held(kept.state, kept.revision)
+
+    async def save(self, connection: Connection, changes: Iterable[Change], now: datetime) -> None:
+        """Write the rows that the changes are about."""
+        changed: dict[Subject, _Row] = {}
+        for change in changes:
+            subject = (change.customer_id, change.run)
+            row = changed.get(subject)
+            if row is None:
+                row = changed[subject] = self._rows.get(subject) or _Row(None, (), is_new=True)
+            row.put(change)
+        await _write(connection, changed, now)
+
+    async def save_swept(
+        self, connection: Connection, changes: Iterable[Change], journeys: Collection[Journey], now: datetime
+    ) -> None:
+        """Write the changes, and in every row when time moves it next; what was due by now must be done."""
+        for change in changes:
+            self._rows[change.customer_id, change.run].put(change)
+        known = {journey.version: journey for journey in journeys}
+        for row in self._rows.values():
+            for version, kept in row.kept.items():
+                if version in known:
+                    kept.due_at = known[version].due_at(kept.state)
+            row.due_at = min(_looks(row.kept.values(), now), default=None)
+        await _write(connection, self._rows, now)
+
+
+async def read_states(connection: Connection, subjects: Collection[Subject], *, whole: bool) -> States:
+    """The states of subjects; `whole` means those of all things of the customers too."""
+    owner_ids = list({owner_id for owner_id, _ in subjects})
+    rows = await connection.fetch(sql.STATES, owner_ids, whole)
+    named = [subject for subject in subjects if subject[1]]
+    if named and not whole:
+        rows += await connection.fetch(sql.STATES_OF_THINGS, *_columns(named))
+    return States(
+        {(row[0], row[1]): _Row(row[2], decode_states(row[3]), is_new=False) for row in rows},
+    )
+
+
+async def _write(connection: Connection, rows: Mapping[Subject, _Row], now: datetime) -> None:
+    new = [
+        (*subject, row.due_at, encode_states([*row.kept.values()]), _entered_at(subject, row), now)
+        for subject, row in rows.items()
+        if row.is_new
+    ]
+    if new:
+        await connection.copy_records_to_table("journey_states", columns=sql.STATE_COLUMNS, records=new)
+    if len(new) < len(rows):
+        old = [(subject, row) for subject, row in rows.items() if not row.is_new]
+        old.sort(key=lambda one: not one[0][1])
+        await connection.execute(
+            sql.SAVE_STATES,
+            [owner_id for (owner_id, _), _ in old],
+            [row.due_at for _, row in old],
+            [encode_states([*row.kept.values()]) for _, row in old],
+            [run for (_, run), _ in old if run],
+            [_entered_at(subject, row) for subject, row in old if subject[1]],
+            now,
+        )
+
+
+def _entered_at(subject: Subject, row: _Row) -> datetime | None:
+    """Of a thing, when a state of it last entered a place."""
+    if not subject[1]:
+        return None
+    return max((one.state.entered_at for one in row.kept.values() if one.state.entered_at), default=None)
+
+
+def _looks(kept: Iterable[Kept], now: datetime) -> Iterator[datetime]:
+    """When to look at each of a row's states again, all that could be done by now being done."""
+    for one in kept:
+        if one.due_at is not None:
+            yield one.due_at if one.due_at > now else now + STRANGE_AGAIN_AFTER
+
+
+def _columns(rows: Iterable[tuple[UUID, str]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
