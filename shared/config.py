@@ -132,6 +132,12 @@ VARIABLES: tuple[Variable, ...] = (
         str(1 << 30),
         "how much of what was staged the local event log keeps, for a restored store to read again",
     ),
+    Variable(
+        "stage_changes",
+        _flag,
+        None,
+        "true: each change of a stage goes out on the topic stage-changes; unset: if there is Kafka",
+    ),
     Variable("database_url", _database_url, None, "PostgreSQL's URL; unset: embedded", secret=True),
     Variable("journeys_dir", Path, None, "a folder of journey definitions beside the built-in ones"),
     Variable(

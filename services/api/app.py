@@ -15,7 +15,17 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.types import ASGIApp
 
 from services.api.metrics import CATALOGUE
-from services.api.routes import accounts, customers, definitions, docs, journeys, proofs, timelines, types
+from services.api.routes import (
+    accounts,
+    customers,
+    definitions,
+    docs,
+    histories,
+    journeys,
+    proofs,
+    timelines,
+    types,
+)
 from services.api.routes.gate import Gate
 from services.api.settings import Settings
 from services.api.views.reference import Reference
@@ -71,8 +81,9 @@ def create_app(
     api = Api(lambda app: Gate(app, reference, metrics, clock, uuid7))
     customers.add_routes(api.router, pool, reference, clock)
     accounts.add_routes(api.router, pool, reference, clock)
-    timelines.add_routes(api.router, pool, reference)
+    timelines.add_routes(api.router, pool, reference, clock)
     proofs.add_routes(api.router, pool, reference, clock)
+    histories.add_routes(api.router, pool, reference, clock)
     journeys.add_routes(api.router, pool, reference, clock)
     definitions.add_routes(api.router, pool, clock)
     types.add_routes(api.router, pool)

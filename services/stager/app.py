@@ -18,13 +18,14 @@ from services.stager.in_force import InForce
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
+from services.stager.publish import Publisher
 from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
 from shared.errors import Contended, Permanent, Transient
-from shared.eventlog.choose import open_reader
-from shared.eventlog.port import TOPIC, EventReader
+from shared.eventlog.choose import open_reader, open_writer
+from shared.eventlog.port import STAGE_CHANGES, TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.health import health_listener
 from shared.journey.catalog import load_definitions
@@ -43,7 +44,7 @@ STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
 CUT_OFF_S = 1.0
 """How long what is cut off may take to tell the store so."""
-CONNECTIONS_MAX = 5
+CONNECTIONS_MAX = 6
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -60,6 +61,8 @@ async def serve(
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
+    failpoints = Failpoints(settings.failpoints)
+    tells = settings.kafka_bootstrap is not None if settings.stage_changes is None else settings.stage_changes
     async with AsyncExitStack() as parts:
         parts.callback(listener.close)
         pool = await open_pool(
@@ -74,7 +77,7 @@ async def serve(
         if reader is None:
             return
         parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
-        in_force, failpoints = InForce(pool), Failpoints(settings.failpoints)
+        in_force = InForce(pool)
         store = BatchStore(
             pool,
             in_force,
@@ -83,21 +86,25 @@ async def serve(
             shard=shard,
             new_id=new_row_id,
             failpoints=failpoints,
+            tells=tells,
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
-        sweeper = Sweeper(pool, in_force, shard, clock)
+        sweeper = Sweeper(pool, in_force, shard, clock, tells=tells)
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:
-            work = (
+            work = [
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
                 tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
-            )
+            ]
+            if tells:
+                publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
+                work.append(tasks.create_task(publishing, name="publish"))
             await stop.wait()
             await _end(work, pool, settings.drain_timeout_s / 2)
     log.info("stopped")
@@ -173,8 +180,6 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
     while not stop.is_set():
         try:
             changes = await sweeper.sweep()
-        except Contended:
-            continue
         except Transient as error:
             log.warning("sweep_failed", extra=fields(error=str(error)))
             changes = []
@@ -182,6 +187,41 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
             timers.labels(change.journey.definition.key).inc(len(change.added))
         if not changes:
             await _wait(stop, SWEEP_EVERY_S)
+
+
+async def _publish(
+    settings: Settings,
+    pool: Pool,
+    metrics: Metrics,
+    failpoints: Failpoints,
+    stop: asyncio.Event,
+    clock: Clock,
+) -> None:
+    """Publish stage changes, waiting for a log that is away.
+
+    Raises:
+        ConfigError: the log refuses us, or would not keep what it acks.
+    """
+    while not stop.is_set():
+        try:
+            writer = await open_writer(
+                kafka_bootstrap=settings.kafka_bootstrap,
+                data_dir=settings.data_dir,
+                partitions=settings.kafka_partitions,
+                replicas=settings.kafka_replicas,
+                clock=clock,
+                topic=STAGE_CHANGES,
+                accept_weak_topic=settings.kafka_accept_weak_topic,
+                local_keep_bytes=settings.local_log_keep_bytes,
+            )
+        except Transient as error:
+            log.warning("log_away", extra=fields(topic=STAGE_CHANGES, error=str(error)))
+            await _wait(stop, RETRY_S)
+            continue
+        try:
+            await Publisher(pool, writer, metrics, failpoints).run(stop)
+        finally:
+            await writer.close(settings.drain_timeout_s / 5)
 
 
 async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -> None:

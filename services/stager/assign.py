@@ -3,6 +3,11 @@
 A run whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
 from the whole timeline, as far in time as the held state had come; what the old history and the new one
 have in common stands, the rest of the old is superseded. Both give the state that `fold` gives.
+
+Along a timeline some states are kept as checkpoints: those after every touchpoint whose id happens to end in
+ten zero bits. A refold may begin at the last one before what came late, instead of at the beginning. Which
+touchpoints those are hangs on nothing but their ids, so nobody has to count. Runs of accounts and of things
+have none: these are short, and those wait for somebody whose accounts are as busy.
 """
 
 from __future__ import annotations
@@ -10,29 +15,43 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from shared.journey.fold import Journey, fold
+from shared.journey.fold import Journey
 from shared.journey.state import NEVER, NOWHERE, State, Transition
 from shared.journey.touch import Touch
+
+CHECKPOINT_EVERY = 1024
+"""Touchpoints from one checkpoint to the next, on average: a power of two."""
 
 Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """A stored state, and how often its history was folded anew."""
+    """A stored state, and how often its history was folded anew.
+
+    `not_before` is when it became known if that lies ahead of the clock, which has gone back or is another
+    process's: what follows from it becomes known no earlier.
+    """
 
     state: State = msgspec.field(default_factory=lambda: NOWHERE)
     revision: int = 0
+    not_before: datetime = NEVER
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be written of one run of a journey: a customer's, an account's (then `customer_id` is the
-    account's), or that of a customer's thing that has the name `run`."""
+    account's), or that of a customer's thing that has the name `run`.
+
+    `late` is the earliest touchpoint that came too late for the held state. What isn't `told` goes out to
+    nobody: it is history from before the definition. `checkpoints` are states that the fold went through. A
+    refold has `since`, the state that it began at, from which on there are no others.
+    """
 
     customer_id: UUID
     journey: Journey
@@ -41,6 +60,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     added: Sequence[Transition]
     superseded: Sequence[Transition] = ()
     run: str = ""
+    late: UUID | None = None
+    told: bool = True
+    checkpoints: Sequence[State] = ()
+    since: State | None = None
+
+    def known_at(self, now: datetime) -> datetime:
+        """When it becomes known: now, but never before what it follows from."""
+        return max(now, self.before.not_before)
 
 
 Span = Literal["hour", "day", "month"]
@@ -80,8 +107,9 @@ def carry_on(
     customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch], run: str = ""
 ) -> Change:
     """Fold new touches, in order and behind the position, onto the held state."""
-    state, added = journey.carry(held.state, touches)
-    return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
+    state, added, checkpoints = _carry(journey, held.state, touches)
+    after = Held(state, held.revision)
+    return Change(customer_id, journey, held, after, added, (), run, checkpoints=checkpoints)
 
 
 def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime, run: str = "") -> Change:
@@ -90,24 +118,46 @@ def run_clock(customer_id: UUID, journey: Journey, held: Held, now: datetime, ru
     return Change(customer_id, journey, held, Held(state, held.revision), added, (), run)
 
 
+def unheard(change: Change, now: datetime) -> Change:
+    """The first change of a run by a definition that is newer than its timeline: told to nobody, who would
+    hear the history of years. So time runs to `now` too, or the sweeper would have to do that, and
+    tell it."""
+    state, added = change.journey.advance(change.after.state, now)
+    after = msgspec.structs.replace(change.after, state=state)
+    return msgspec.structs.replace(change, after=after, added=[*change.added, *added], told=False)
+
+
 def refold(
     customer_id: UUID,
     journey: Journey,
     held: Held,
     history: Sequence[Transition],
-    timeline: Iterable[Touch],
+    timeline: Sequence[Touch],
     run: str = "",
-    until: datetime = NEVER,
+    *,
+    since: State = NOWHERE,
 ) -> Change:
-    """Fold the run's whole timeline anew, as far in time as the held state had come, and at least to `until`.
+    """Fold the run's timeline anew from the state `since` on, as far in time as the held state had come.
 
-    `history` is the standing history of the held state, in order.
+    `history` is what stands of the held state's history since then, in order; `timeline` what lies behind its
+    position.
     """
-    state, new_history = fold(journey, timeline, max(held.state.at, until))
+    state, new_history, checkpoints = _carry(journey, since, timeline)
+    state, more = journey.advance(state, held.state.at)
+    new_history += more
     standing = _common_prefix(history, new_history)
     superseded = history[standing:]
-    after = Held(state, held.revision + 1 if superseded else held.revision)
-    return Change(customer_id, journey, held, after, new_history[standing:], superseded, run)
+    return Change(
+        customer_id,
+        journey,
+        held,
+        Held(state, held.revision + 1 if superseded else held.revision),
+        new_history[standing:],
+        superseded,
+        run,
+        checkpoints=checkpoints,
+        since=since if has_checkpoints(journey) else None,
+    )
 
 
 def flows(changes: Iterable[Change]) -> Counter[Flow]:
@@ -157,6 +207,29 @@ def _add_moves(
         if one.from_place != one.to_place or one.from_paused != one.to_paused:
             day, hour = one.at.toordinal(), one.at.hour
             hours[journey, one.from_place, one.from_paused, one.to_place, one.to_paused, day, hour] += delta
+
+
+def has_checkpoints(journey: Journey) -> bool:
+    """Whether checkpoints are kept along the timelines of the journey's runs."""
+    return journey.definition.subject.kind == "customer"
+
+
+def _carry(
+    journey: Journey, state: State, touches: Sequence[Touch]
+) -> tuple[State, list[Transition], list[State]]:
+    """Fold touches onto a state, and keep the states at which a later fold may begin."""
+    ends = []
+    if has_checkpoints(journey):
+        ends = [number for number, touch in enumerate(touches, 1) if not touch.id.int % CHECKPOINT_EVERY]
+    if not ends:
+        return *journey.carry(state, touches), []
+    transitions: list[Transition] = []
+    checkpoints: list[State] = []
+    for begin, end in pairwise([0, *ends, len(touches)]):
+        state, more = journey.carry(state, touches[begin:end])
+        transitions += more
+        checkpoints.append(state)
+    return state, transitions, checkpoints[: len(ends)]
 
 
 def _common_prefix(old: Sequence[Transition], new: Sequence[Transition]) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.stager import sql
+from services.stager.assign import unheard
 from services.stager.changes import refold, write_changes
 from services.stager.in_force import InForce
 from services.stager.runs import is_of_accounts
@@ -105,16 +106,17 @@ class Backfill:
     async def _stage(
         self, connection: Connection, wanted: Version, journey: Journey, customer_ids: Sequence[UUID]
     ) -> None:
+        now = self._clock.now()
         lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
         await connection.execute(lock, customer_ids)
-        states = await read_states(connection, [(one, "") for one in customer_ids], whole=True)
+        states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         # Whom live staging has met has all runs up to date, unless they may be of an earlier time in force.
         fresh = wanted.retired_at is None
         unknown = {
             one: states.runs(one, journey) for one in customer_ids if not (fresh and states.has(one, journey))
         }
-        now = self._clock.now()
-        changes = await refold(connection, journey, unknown, whole=True, until=now)
         # A state without a transition is written too: it may be half-way to one.
+        refolded = await refold(connection, journey, unknown, whole=True)
+        changes = [unheard(change, now) for change in refolded]
         await states.save(connection, changes, now)
         await write_changes(connection, changes, self._shard, now)

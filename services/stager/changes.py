@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from services.stager import assign, sql
+from services.stager.announce import messages
 from services.stager.assign import Change, Held
+from services.stager.checkpoints import read_checkpoints, write_checkpoints
 from shared.journey.fold import Journey, runs_of
-from shared.journey.state import NEVER, Transition
+from shared.journey.state import State, Transition
+from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
-from shared.store.timelines import read_timelines
+from shared.store.timelines import read_timelines, touch_of
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
@@ -22,26 +26,28 @@ async def refold(
     connection: Connection,
     journey: Journey,
     held: Mapping[UUID, Mapping[str, Held]],
+    late: Mapping[UUID, Touch] = MappingProxyType({}),
     *,
     whole: bool = False,
-    until: datetime = NEVER,
 ) -> list[Change]:
-    """Fold the whole timelines of customers, or of accounts, anew in one journey, at least to `until`:
-    those of their runs that are given; `whole` means all that the timelines have, given or not."""
+    """Fold the timelines of customers, or of accounts, anew in one journey: those of their runs that are
+    given; `whole` means all that the timelines have, given or not. A customer of whom it is said which touch
+    came `late` first is folded from the last checkpoint before it, if there is one."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
-        page = {one: held[one] for one in customer_ids[begin : begin + _REFOLDS_AT_ONCE]}
-        changes += await _refold_page(connection, journey, page, whole, until)
+        page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
+        since = await read_checkpoints(connection, journey, {one: late[one] for one in page if one in late})
+        from_the_beginning = {one: held[one] for one in page if one not in since}
+        if from_the_beginning:
+            changes += await _refold_page(connection, journey, from_the_beginning, whole)
+        if since:
+            changes += await _refold_tails(connection, journey, {one: held[one][""] for one in since}, since)
     return changes
 
 
 async def _refold_page(
-    connection: Connection,
-    journey: Journey,
-    held: Mapping[UUID, Mapping[str, Held]],
-    whole: bool,
-    until: datetime,
+    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]], whole: bool
 ) -> list[Change]:
     timelines = await read_timelines(connection, list(held), [journey])
     histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
@@ -53,16 +59,49 @@ async def _refold_page(
         for run in runs if whole else states:
             history, touches = histories[customer_id, run], runs.get(run, ())
             state = states.get(run, Held())
-            changes.append(assign.refold(customer_id, journey, state, history, touches, run, until))
+            changes.append(assign.refold(customer_id, journey, state, history, touches, run))
     return changes
 
 
+async def _refold_tails(
+    connection: Connection, journey: Journey, held: Mapping[UUID, Held], since: Mapping[UUID, State]
+) -> list[Change]:
+    """Fold what lies behind the checkpoints of customers."""
+    types = None if journey.types is None else sorted(journey.types)
+    key, version = journey.definition.key, journey.definition.version
+    lens = Lens([journey.asks])
+    ats, ids = [state.at for state in since.values()], [state.id for state in since.values()]
+    timelines: dict[UUID, list[Touch]] = defaultdict(list)
+    tails = (sql.TIMELINE_TAILS, list(since), types, lens.types_with_content, ats, ids)
+    for row in await connection.fetch(*tails):
+        timelines[row["customer_id"]].append(touch_of(lens, row))
+    seqs = [state.transitions for state in since.values()]
+    histories: dict[UUID, list[Transition]] = defaultdict(list)
+    for customer_id, *transition in await connection.fetch(
+        sql.HISTORY_TAILS, list(since), key, version, seqs
+    ):
+        histories[customer_id].append(Transition(*transition))
+    return [
+        assign.refold(one, journey, held[one], histories[one], timelines[one], since=state)
+        for one, state in since.items()
+    ]
+
+
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
-    """Write transitions, counts and flows of the changes; their customers and accounts must be locked, and
-    their states are for the caller to save."""
+    """Write transitions, counts, flows and checkpoints of the changes; their customers and accounts must be
+    locked, and their states are for the caller to save."""
     if changes:
         await _write_transitions(connection, changes, now)
         await _write_counts(connection, changes, shard)
+        await write_checkpoints(connection, changes)
+
+
+async def tell(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    """Put what consumers are told of the changes into the outbox; their customers and accounts must be
+    locked."""
+    rows = [(str(owner_id).encode(), message) for owner_id, message in messages(changes, now)]
+    if rows:
+        await connection.copy_records_to_table("outbox", columns=sql.OUTBOX_COLUMNS, records=rows)
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
@@ -73,12 +112,13 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             change.journey.definition.version,
             change.run,
             old.seq,
+            change.known_at(now),
         )
         for change in changes
         for old in change.superseded
     ]
     if superseded:
-        await connection.execute(sql.SUPERSEDE, *_columns(superseded), now)
+        await connection.execute(sql.SUPERSEDE, *_columns(superseded))
     added = [
         (
             change.customer_id,
@@ -94,10 +134,11 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             new.to_paused,
             new.touchpoint_id,
             new.rule,
-            now,
+            known_at,
             change.run,
         )
         for change in changes
+        for known_at in (change.known_at(now),)
         for new in change.added
     ]
     if added:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from services.stager.assign import Change
 from services.stager.runs import Runs
 from services.stager.states import States
 from shared.errors import ConfigError
@@ -31,6 +32,10 @@ class Folding:
         if version is None or owner_id <= version.reached:
             return True
         return version.retired_at is None and states.has(owner_id, journey)
+
+    def of_active(self, changes: Iterable[Change]) -> Sequence[Change]:
+        """The changes of versions that are read: consumers are told of nothing else."""
+        return [change for change in changes if change.journey not in self.on_the_way]
 
     def journey(self, wanted: Version) -> Journey | None:
         """The journey of a version; None: it isn't folded at this revision."""

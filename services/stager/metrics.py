@@ -38,6 +38,18 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("rejse_stager_timers_total", "counter", ("journey",), "stage changes that the sweeper made"),
     Metric(
+        "rejse_stager_stage_changes_published_total",
+        "counter",
+        (),
+        "messages that the topic `stage-changes` has kept",
+    ),
+    Metric(
+        "rejse_stager_stage_changes_waiting_seconds",
+        "gauge",
+        (),
+        "age of the oldest message that is still to be published; 0: none is",
+    ),
+    Metric(
         "rejse_stager_freshness_seconds",
         "histogram",
         (),

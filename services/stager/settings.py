@@ -17,6 +17,8 @@ class Settings:
     kafka_partitions: int
     kafka_replicas: int
     kafka_accept_weak_topic: bool
+    local_log_keep_bytes: int
+    stage_changes: bool | None
     database_url: str | None
     journeys_dir: Path | None
     journeys: tuple[str, ...] | None

@@ -76,18 +76,21 @@ TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "bo
 
 # Those of the customers and accounts themselves; or with those of their things.
 STATES = """
-SELECT customer_id, run, due_at, states FROM journey_states
+SELECT customer_id, run, due_at, states, CASE WHEN updated_at > $3 THEN updated_at END AS not_before
+FROM journey_states
 WHERE customer_id = ANY($1::uuid[]) AND ($2 OR run = '')
 """
 
 STATES_OF_THINGS = """
-SELECT customer_id, run, due_at, states FROM journey_states
+SELECT customer_id, run, due_at, states, CASE WHEN updated_at > $3 THEN updated_at END AS not_before
+FROM journey_states
 WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 """
 
+# What was written by a clock that went back since counts as settled, or time would stand still until then.
 DUE = """
 SELECT customer_id, run FROM journey_states
-WHERE due_at <= $1 AND updated_at <= $2 ORDER BY due_at LIMIT $3
+WHERE due_at <= $1 AND (updated_at <= $2 OR updated_at > $1) ORDER BY due_at LIMIT $3
 """
 
 HISTORIES = """
@@ -97,10 +100,54 @@ WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 AND su
 ORDER BY customer_id, run, seq
 """
 
+# The fences keep the planner from joining whole tables, of which it knows nothing while they are new.
+CHECKPOINTS = """
+SELECT l.customer_id, c.state
+FROM unnest($3::uuid[], $4::timestamptz[], $5::uuid[]) AS l (customer_id, at, id)
+CROSS JOIN LATERAL (
+    SELECT state FROM checkpoints
+    WHERE customer_id = l.customer_id AND journey_key = $1 AND version = $2 AND (at, id) < (l.at, l.id)
+    ORDER BY at DESC, id DESC LIMIT 1
+) AS c
+"""
+
+TIMELINE_TAILS = """
+SELECT t.* FROM unnest($1::uuid[], $4::timestamptz[], $5::uuid[]) AS s (customer_id, at, id)
+CROSS JOIN LATERAL (
+    SELECT customer_id, occurred_at, id, type, channel,
+        CASE WHEN $3::text[] IS NULL OR type = ANY($3) THEN body END AS body
+    FROM touchpoints
+    WHERE customer_id = s.customer_id AND (occurred_at, id) > (s.at, s.id)
+        AND ($2::text[] IS NULL OR type = ANY($2))
+    OFFSET 0
+) AS t ORDER BY t.customer_id, t.occurred_at, t.id
+"""
+
+HISTORY_TAILS = """
+SELECT h.* FROM unnest($1::uuid[], $4::int[]) AS s (customer_id, seq)
+CROSS JOIN LATERAL (
+    SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
+    FROM stage_transitions
+    WHERE customer_id = s.customer_id AND journey_key = $2 AND version = $3 AND stage_transitions.seq >= s.seq
+        AND superseded_at IS NULL
+    OFFSET 0
+) AS h ORDER BY h.customer_id, h.seq
+"""
+
+CHECKPOINT_COLUMNS = ("customer_id", "journey_key", "version", "at", "id", "state")
+
+DROP_CHECKPOINTS = """
+DELETE FROM checkpoints AS c
+USING unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[])
+    AS o (customer_id, journey_key, version, at, id)
+WHERE c.customer_id = o.customer_id AND c.journey_key = o.journey_key AND c.version = o.version
+    AND (c.at, c.id) > (o.at, o.id)
+"""
+
 SUPERSEDE = """
-UPDATE stage_transitions AS t SET superseded_at = $6
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[])
-    AS s (customer_id, journey_key, version, run, seq)
+UPDATE stage_transitions AS t SET superseded_at = s.known_at
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::timestamptz[])
+    AS s (customer_id, journey_key, version, run, seq, known_at)
 WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.version = s.version
     AND t.run = s.run AND t.seq = s.seq AND t.superseded_at IS NULL
 """
@@ -115,7 +162,7 @@ STATE_COLUMNS = ("customer_id", "run", "due_at", "states", "entered_at", "update
 # Of rows without a name, which come last, no name and no time is sent.
 SAVE_STATES = """
 UPDATE journey_states AS s
-SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = $6
+SET due_at = n.due_at, states = n.states, entered_at = n.entered_at, updated_at = greatest(s.updated_at, $6)
 FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::timestamptz[])
     AS n (customer_id, due_at, states, run, entered_at)
 WHERE s.customer_id = n.customer_id AND s.run = coalesce(n.run, '')
@@ -165,4 +212,16 @@ INSERT INTO dead_letters (log_id, topic, partition, "offset", digest, reason, va
 SELECT $1, $2, n.partition, n."offset", sha256(n.value), n.reason, n.value, $7::timestamptz
 FROM unnest($3::int[], $4::bigint[], $5::text[], $6::bytea[]) AS n (partition, "offset", reason, value)
 ON CONFLICT DO NOTHING
+"""
+
+OUTBOX_COLUMNS = ("key", "value")
+
+OUTBOX_WAITING_S = """
+SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
+"""
+
+LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
+
+TAKE_OUTBOX = """
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
 """

@@ -22,7 +22,7 @@ from services.stager import sql
 from services.stager.assign import Change, Held
 from services.stager.runs import Subject
 from shared.journey.fold import Journey
-from shared.journey.state import Kept, decode_states, encode_states
+from shared.journey.state import NEVER, Kept, decode_states, encode_states
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
@@ -34,13 +34,16 @@ Version = tuple[str, int]
 
 
 class _Row:
-    """A row: its bound, and its states by journey."""
+    """A row: its bound, its states by journey, and when it was written if that lies ahead of the clock."""
 
-    __slots__ = ("due_at", "is_new", "kept")
+    __slots__ = ("due_at", "is_new", "kept", "not_before")
 
-    def __init__(self, due_at: datetime | None, kept: Iterable[Kept], *, is_new: bool) -> None:
+    def __init__(
+        self, due_at: datetime | None, kept: Iterable[Kept], not_before: datetime = NEVER, *, is_new: bool
+    ) -> None:
         self.due_at = due_at
         self.kept = {(one.journey_key, one.version): one for one in kept}
+        self.not_before = not_before
         self.is_new = is_new
 
     def put(self, change: Change) -> None:
@@ -66,23 +69,22 @@ class States:
         """The subject's state in a journey; None: there is none."""
         row = self._rows.get(subject)
         kept = row and row.kept.get(journey.version)
-        return Held(kept.state, kept.revision) if kept else None
+        return Held(kept.state, kept.revision, row.not_before) if row and kept else None
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
-        kept = self._by_owner.get((owner_id, journey.version), {})
-        return {run: Held(one.state, one.revision) for run, one in kept.items()}
+        return self._by_owner.get((owner_id, journey.version), {})
 
     def has(self, owner_id: UUID, journey: Journey) -> bool:
         """Whether a customer or an account has a run of the journey, among the rows that were read."""
         return (owner_id, journey.version) in self._by_owner
 
     @cached_property
-    def _by_owner(self) -> Mapping[tuple[UUID, Version], Mapping[str, Kept]]:
-        found: defaultdict[tuple[UUID, Version], dict[str, Kept]] = defaultdict(dict)
+    def _by_owner(self) -> Mapping[tuple[UUID, Version], Mapping[str, Held]]:
+        found: defaultdict[tuple[UUID, Version], dict[str, Held]] = defaultdict(dict)
         for (owner_id, run), row in self._rows.items():
             for version, kept in row.kept.items():
-                found[owner_id, version][run] = kept
+                found[owner_id, version][run] = Held(kept.state, kept.revision, row.not_before)
         return found
 
     def due(self, journeys: Collection[Journey], now: datetime) -> Iterator[tuple[Subject, Journey, Held]]:
@@ -91,7 +93,7 @@ class States:
         for subject, row in self._rows.items():
             for version, kept in row.kept.items():
                 if kept.due_at is not None and kept.due_at <= now and version in known:
-                    yield subject, known[version], Held(kept.state, kept.revision)
+                    yield subject, known[version], Held(kept.state, kept.revision, row.not_before)
 
     async def save(self, connection: Connection, changes: Iterable[Change], now: datetime) -> None:
         """Write the rows that the changes are about."""
@@ -119,15 +121,20 @@ class States:
         await _write(connection, self._rows, now)
 
 
-async def read_states(connection: Connection, subjects: Collection[Subject], *, whole: bool) -> States:
+async def read_states(
+    connection: Connection, subjects: Collection[Subject], now: datetime, *, whole: bool
+) -> States:
     """The states of subjects; `whole` means those of all things of the customers too."""
     owner_ids = list({owner_id for owner_id, _ in subjects})
-    rows = await connection.fetch(sql.STATES, owner_ids, whole)
+    rows = await connection.fetch(sql.STATES, owner_ids, whole, now)
     named = [subject for subject in subjects if subject[1]]
     if named and not whole:
-        rows += await connection.fetch(sql.STATES_OF_THINGS, *_columns(named))
+        rows += await connection.fetch(sql.STATES_OF_THINGS, *_columns(named), now)
     return States(
-        {(row[0], row[1]): _Row(row[2], decode_states(row[3]), is_new=False) for row in rows},
+        {
+            (row[0], row[1]): _Row(row[2], decode_states(row[3]), row[4] or NEVER, is_new=False)
+            for row in rows
+        },
     )
 
 

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
-from services.stager.assign import Change, Held, carry_on, is_late
+from services.stager.assign import Change, Held, carry_on, is_late, unheard
 from services.stager.batch import Batch, Incoming
-from services.stager.changes import refold, write_changes
+from services.stager.changes import refold, tell, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.in_force import Folding, InForce
 from services.stager.runs import Subject
@@ -79,7 +81,8 @@ class _Filed:
 
 
 class BatchStore:
-    """The stager's writes. One owner name a process; `shard` is the counters' row that it writes.
+    """The stager's writes. One owner name a process; `shard` is the counters' row that it writes. With
+    `tells`, what consumers are told of its changes goes into the outbox.
 
     Every method raises Transient when the store is away or busy (the outcome of a commit is then unknown)
     and Contended when it was rolled back and can be run again at once.
@@ -95,6 +98,7 @@ class BatchStore:
         shard: int,
         new_id: NewId,
         failpoints: Failpoints,
+        tells: bool = False,
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
@@ -105,6 +109,7 @@ class BatchStore:
         self._new_id = new_id
         self._failpoints = failpoints
         self._known_types = known_types()
+        self._tells = tells
         self._ids = Ids(unseen_from)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
@@ -204,7 +209,7 @@ class BatchStore:
         touches = folding.runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        states = await _read_states(connection, list(touches), folding)
+        states = await _read_states(connection, list(touches), folding, now)
         changes: list[Change] = []
         late: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
         unknown: dict[Journey, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
@@ -221,11 +226,21 @@ class BatchStore:
                 else:
                     changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
         for journey, of_late in late.items():
-            changes += await refold(connection, journey, of_late)
+            first = {
+                owner_id: touches[owner_id, ""][journey][0]
+                for owner_id, runs in of_late.items()
+                if "" in runs
+            }
+            for change in await refold(connection, journey, of_late, first):
+                cause = touches[change.customer_id, change.run][journey][0].id
+                changes.append(msgspec.structs.replace(change, late=cause))
         for journey, of_unknown in unknown.items():
-            changes += await refold(connection, journey, of_unknown, whole=True)
+            refolded = await refold(connection, journey, of_unknown, whole=True)
+            changes += [unheard(change, now) for change in refolded]
         await states.save(connection, changes, now)
         await write_changes(connection, changes, shard, now)
+        if self._tells:
+            await tell(connection, folding.of_active(changes), now)
         return changes
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
@@ -242,11 +257,13 @@ class BatchStore:
             )
 
 
-async def _read_states(connection: Connection, subjects: Sequence[Subject], folding: Folding) -> States:
+async def _read_states(
+    connection: Connection, subjects: Sequence[Subject], folding: Folding, now: datetime
+) -> States:
     """The states of subjects; with those of all things of the customers, while these may have runs that the
     store lacks."""
     whole = any(journey in folding.runs.named for journey in folding.on_the_way)
-    return await read_states(connection, subjects, whole=whole)
+    return await read_states(connection, subjects, now, whole=whole)
 
 
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:

@@ -16,6 +16,7 @@ from shared.eventlog.port import TOPIC, EventReader, EventWriter
 
 STAGER_GROUP = "rejse-stager"
 LOCAL_FOLDER = "eventlog"
+"""Of the touchpoints, in the data folder; any other topic's has its name."""
 _OPEN_TIMEOUT_S = 30.0
 _LOOK_TIMEOUT_S = 3.0
 """A writer needs no broker, so it waits no longer for one that doesn't answer before it begins."""
@@ -36,8 +37,8 @@ async def open_writer(
     """The writer that the settings ask for.
 
     Partitions and replicas are those of a Kafka topic that is made now; the local log has one partition,
-    keeps `local_keep_bytes` of what its reader has done with (None: everything), and takes nothing while its
-    disk has less than `free_bytes_min` free.
+    keeps `local_keep_bytes` of what its reader has done with (None: everything), or of what no reader of ours
+    waits for, and takes nothing while its disk has less than `free_bytes_min` free.
     With Kafka away this succeeds, and appends are `UNKNOWN` until it is back; a topic that turns out then to
     be set up wrongly is told by `wrong`.
 
@@ -47,9 +48,12 @@ async def open_writer(
             would not keep what it acks.
     """
     if kafka_bootstrap is None:
-        folder = data_dir / LOCAL_FOLDER
         return await LocalWriter.open(
-            folder, clock, free_bytes_min=free_bytes_min, keep_bytes=local_keep_bytes
+            _local_folder(data_dir, topic),
+            clock,
+            free_bytes_min=free_bytes_min,
+            keep_bytes=local_keep_bytes,
+            awaits_reader=topic == TOPIC,
         )
     with contextlib.suppress(Transient):
         await ensure_topic(
@@ -80,6 +84,10 @@ async def open_reader(
             damaged or none of ours.
     """
     if kafka_bootstrap is None:
-        return await LocalReader.open(data_dir / LOCAL_FOLDER, clock)
+        return await LocalReader.open(_local_folder(data_dir, topic), clock)
     await ensure_topic(kafka_bootstrap, topic, partitions, replicas, timeout_s, accept_weak=accept_weak_topic)
     return await KafkaReader.open(kafka_bootstrap, topic, group_id, clock, timeout_s)
+
+
+def _local_folder(data_dir: Path, topic: str) -> Path:
+    return data_dir / (LOCAL_FOLDER if topic == TOPIC else topic)

@@ -15,6 +15,8 @@ from typing import Protocol
 import msgspec
 
 TOPIC = "touchpoints"
+STAGE_CHANGES = "stage-changes"
+"""The topic that consumers read."""
 RECORD_BYTES_MAX = 256 * 1024
 """No record may be larger; both logs refuse it by itself, never with its neighbours."""
 

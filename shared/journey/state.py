@@ -85,6 +85,8 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+encode_state: Callable[[State], bytes] = _encoder.encode
+decode_state = msgspec.msgpack.Decoder(State).decode
 encode_states: Callable[[Sequence[Kept]], bytes] = _encoder.encode
 decode_states = msgspec.msgpack.Decoder(list[Kept]).decode
 

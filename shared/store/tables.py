@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -165,6 +166,17 @@ stage_transitions = Table(
     ),
 )
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("journey_key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("at", _TIME, primary_key=True),
+    Column("id", Uuid, primary_key=True, comment="the touchpoint after which the fold had this state"),
+    Column("state", LargeBinary, nullable=False),
+)
+
 stage_counts = Table(
     "stage_counts",
     metadata,
@@ -240,6 +252,17 @@ dead_letters = Table(
     Column("recorded_at", _TIME, nullable=False),
 )
 
+outbox = Table(
+    "outbox",
+    metadata,
+    Column(
+        "id", BigInteger, Identity(always=True), primary_key=True, comment="rises with a customer's history"
+    ),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False, comment="the message without its id"),
+    Column("recorded_at", _TIME, nullable=False, server_default=text("now()")),
+)
+
 sources = Table(
     "sources",
     metadata,
@@ -258,5 +281,5 @@ api_keys = Table(
     Column("revoked_at", _TIME),
 )
 
-BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions)
+BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions, checkpoints)
 """The tables whose rows belong to one customer: their keys begin with `customer_id`."""

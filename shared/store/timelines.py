@@ -50,7 +50,7 @@ async def read_timelines(
     found: dict[UUID, list[Touch]] = defaultdict(list)
     rows = await connection.fetch(query, customer_ids, types, lens.types_with_content, until)
     for row in rows:
-        found[row["customer_id"]].append(_touch(lens, row))
+        found[row["customer_id"]].append(touch_of(lens, row))
     return found
 
 
@@ -63,7 +63,8 @@ def _types(journeys: Sequence[Journey]) -> Sequence[str] | None:
     return sorted(found)
 
 
-def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
+def touch_of(lens: Lens, row: asyncpg.Record) -> Touch:
+    """The touch of a row that has the columns of a timeline."""
     if row["body"] is None:
         return Touch(row["occurred_at"], row["id"], row["type"], row["channel"])
     return lens.touch(row["id"], decode(row["body"]))

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.docs.settings_table import README, table
 from tests.support.eventually import eventually
@@ -28,7 +29,7 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
     with Installation(tmp_path) as rejse:
         rejse.start("run")
         rejse.read_keys()
-        post, customer, why, timeline, counts, ops = rest
+        post, customer, why, timeline, history, counts, ops = rest
         assert json.loads(block(rejse, setup, post)) == shown
         eventually(
             lambda: json.loads(block(rejse, setup, timeline))["items"],
@@ -40,9 +41,8 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
             lambda: json.loads(block(rejse, setup, customer)), until=lambda answer: answer["journeys"]
         )
         proof = json.loads(block(rejse, setup, why))
-        now, then, flows = (
-            json.loads(answer) for answer in block(rejse, setup, separated(counts)).split("\n") if answer
-        )
+        now, then, flows = answers(rejse, setup, counts)
+        true, known = answers(rejse, setup, history)
         seen = block(rejse, setup, ops)
 
     assert {one["kind"] for one in found["identities"]} == {"email", "anonymous_id", "phone"}
@@ -54,14 +54,16 @@ def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
         "repeat": 0,
         "dormant": 0,
     }
+    assert [(one["stage"], len(one["changes"])) for one in (true, known)] == [("first", 1), (None, 0)]
     assert flows["flows"][0] == {"from": None, "to": "first", "count": 1}
     assert 'rejse_stager_records_total{fate="stored"} 3.0' in seen
     assert '"status":"ready"' in seen
 
 
-def separated(block: str) -> str:
-    """The same commands, each answer on a line of its own."""
-    return "\n".join(f"{line}; echo" for line in block.strip().splitlines())
+def answers(rejse: Installation, setup: str, text: str) -> list[Any]:
+    """What each command of a block answers."""
+    separated = "\n".join(f"{line}; echo" for line in text.strip().splitlines())
+    return [json.loads(answer) for answer in block(rejse, setup, separated).split("\n") if answer]
 
 
 def block(rejse: Installation, setup: str, text: str) -> str:

@@ -24,6 +24,7 @@ from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
 from tests.faults.witness import fallen
 from tests.support.audit import differences
+from tests.support.told import told_wrongly
 
 TOPIC = "touchpoints"
 _API_CUSTOMERS = 150
@@ -71,6 +72,11 @@ async def judge(places: Places) -> Verdict:
             line("I5 offsets or epochs that fell", "0", await fallen(connection)),
             line("refusals to come back without Retry-After", "0", account.broken),
             *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
+            line(
+                "I12 transitions told wrongly or not at all",
+                "0",
+                await told_wrongly(connection, places.kafka),
+            ),
             await _api_line(places, connection),
             line("touchpoints set aside by a spool", "0", _set_aside(Path(places.spool))),
         ]

@@ -217,7 +217,6 @@ class Play:
         yield from (f"row {row}: {what}, all the time" for row, what in BY_THE_LOAD.items())
         yield "seen: " + ", ".join(f"{what} × {count}" for what, count in sorted(seen.items()))
         yield "answers: " + ", ".join(f"{what} × {n}" for what, n in self._account.statuses.most_common())
-        yield "I12 is not applicable: there is no outbox yet"
         if self._broken:
             yield from (f"fault log: {text}" for text in self._rig.diary.done)
 

@@ -23,6 +23,7 @@ PATHS = (
     "/v1/customers/user_id:ann",
     "/v1/customers/user_id:ann/timeline",
     "/v1/customers/user_id:ann/journeys/everything",
+    "/v1/customers/user_id:ann/journeys/everything/history",
     "/v1/journeys",
     "/v1/journeys/everything/counts",
     "/v1/touchpoint-types",
@@ -154,6 +155,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
         "/v1/customers/{ref}/journeys/{key}",
+        "/v1/customers/{ref}/journeys/{key}/history",
         "/v1/journeys",
         "/v1/journeys/{key}",
         "/v1/journeys/{key}/counts",
@@ -184,7 +186,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
             msgspec.json.decode(msgspec.json.encode(content["example"]), type=_type(name))
     timeline = document["paths"]["/v1/customers/{ref}/timeline"]["get"]["parameters"]
     assert [one["name"] for one in timeline] == [
-        "ref", "limit", "cursor", "from", "to", "channel", "type", "kind",
+        "ref", "limit", "cursor", "from", "to", "channel", "type", "kind", "known_at",
     ]  # fmt: skip
 
 

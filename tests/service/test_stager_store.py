@@ -138,12 +138,8 @@ class World:
 
     async def sweep(self, clock: Clock) -> None:
         sweeper = Sweeper(self.pool, self.in_force, 7, clock)
-        while True:
-            try:
-                if not await sweeper.sweep():
-                    break
-            except Contended:
-                continue
+        while await sweeper.sweep():
+            pass
 
 
 @pytest.fixture

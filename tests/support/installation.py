@@ -141,8 +141,16 @@ class Installation:
 
     def audit(self) -> str:
         """What the oracle of the store finds wrong; empty: nothing."""
+        return self._asked("tests.support.audit", self.database_url)
+
+    def told_wrongly(self) -> str:
+        """What consumers of stage changes were told wrongly or not at all; empty: nothing."""
+        log = self.env.get("REJSE_KAFKA_BOOTSTRAP", str(self.home / "data"))
+        return self._asked("tests.support.told", self.database_url, log)
+
+    def _asked(self, module: str, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.support.audit", self.database_url],
+            [sys.executable, "-m", module, *arguments],
             cwd=_ROOT,
             capture_output=True,
             text=True,

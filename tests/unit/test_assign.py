@@ -7,14 +7,26 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.stager.assign import Change, Held, carry_on, flows, is_late, presences, refold, run_clock
+from services.stager.assign import (
+    CHECKPOINT_EVERY,
+    Change,
+    Held,
+    carry_on,
+    flows,
+    has_checkpoints,
+    is_late,
+    presences,
+    refold,
+    run_clock,
+)
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
-from shared.journey.state import Transition
+from shared.journey.state import NOWHERE, State, Transition
 from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, all_journeys, stored, touches
 from tests.support.random_journeys import definitions, rich_touches
@@ -25,6 +37,10 @@ SWEEPS = st.lists(st.integers(0, 90), max_size=5)
 LATER = EPOCH + timedelta(days=500)
 
 
+def _position(state: State) -> tuple[datetime, UUID]:
+    return (state.at, state.id)
+
+
 class Customer:
     """A customer as the store keeps one: a timeline, a held state, a standing history and counters."""
 
@@ -33,6 +49,7 @@ class Customer:
         self.timeline: dict[UUID, Touch] = {}
         self.held = Held()
         self.history: list[Transition] = []
+        self.checkpoints: list[State] = []
         self.flows: Counter[object] = Counter()
         self.presences: Counter[object] = Counter()
 
@@ -41,10 +58,21 @@ class Customer:
         self.timeline |= fresh
         ordered = sorted(fresh.values(), key=lambda one: (one.at, one.id))
         if is_late(self.held, ordered):
-            timeline = sorted(self.timeline.values(), key=lambda one: (one.at, one.id))
-            self.apply(refold(ALICE, self.journey, self.held, self.history, timeline))
+            self.apply(self._refolded(ordered[0]))
         else:
             self.apply(carry_on(ALICE, self.journey, self.held, ordered))
+
+    def _refolded(self, late: Touch) -> Change:
+        """From the last checkpoint before the touch that came late."""
+        since = max(
+            (one for one in self.checkpoints if _position(one) < (late.at, late.id)),
+            key=_position,
+            default=NOWHERE,
+        )
+        timeline = sorted(self.timeline.values(), key=lambda one: (one.at, one.id))
+        tail = [one for one in timeline if (one.at, one.id) > _position(since)]
+        history = self.history[since.transitions :]
+        return refold(ALICE, self.journey, self.held, history, tail, since=since)
 
     def sweep(self, now: datetime) -> None:
         self.apply(run_clock(ALICE, self.journey, self.held, now))
@@ -53,6 +81,10 @@ class Customer:
         for one in change.superseded:
             self.history.remove(one)
         self.history += change.added
+        if change.since is not None:
+            outdated = _position(change.since)
+            self.checkpoints = [one for one in self.checkpoints if _position(one) <= outdated]
+        self.checkpoints += change.checkpoints
         self.held = change.after
         self.flows.update(flows([change]))
         self.presences.update(presences([change]))
@@ -65,8 +97,10 @@ class Customer:
 def arrivals(
     draw: st.DrawFn, timelines: st.SearchStrategy[list[Touch]]
 ) -> tuple[list[Touch], list[list[Touch]]]:
-    """A timeline, and its touches in any order, some of them repeated, cut into any batches."""
-    timeline = draw(timelines)
+    """A timeline, and its touches in any order, some of them repeated, cut into any batches. After about half
+    of them there is a checkpoint."""
+    half = CHECKPOINT_EVERY // 2
+    timeline = [msgspec.structs.replace(one, id=UUID(int=one.id.int * half)) for one in draw(timelines)]
     repeated = draw(st.lists(st.sampled_from(timeline), max_size=6)) if timeline else []
     arriving = draw(st.permutations(timeline + repeated))
     cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=4)))
@@ -106,6 +140,9 @@ def adds_up(journey: Journey, arrived: tuple[list[Touch], list[list[Touch]]], sw
     expected.apply(Change(ALICE, journey, Held(), Held(state), history))
 
     assert stored(customer.held.state) == stored(state)
+    marked = [one for one in concerning if not one.id.int % CHECKPOINT_EVERY]
+    if has_checkpoints(journey):
+        assert [_position(one) for one in customer.checkpoints] == [(one.at, one.id) for one in marked]
     assert customer.history == history
     assert +customer.flows == +expected.flows
     assert +customer.presences == +expected.presences

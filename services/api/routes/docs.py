@@ -17,6 +17,7 @@ _ANSWERS = (
     answers.Account,
     answers.Proof,
     answers.Timeline,
+    answers.History,
     answers.JourneyDefinition,
     answers.Journeys,
     answers.Counts,

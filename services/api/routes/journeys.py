@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,8 +9,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.api.routes.docs import responses
-from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters
-from services.api.routes.parameters import JourneyKey, Parameters, Time, active_journey
+from services.api.routes.operation import Answer, PathOnlyRoute
+from services.api.routes.parameters import JourneyKey, Parameters, Time, active_journey, past
 from services.api.views.answers import Counts, Flows, JourneyDefinition, Journeys
 from services.api.views.counts import counts_as_of, counts_now
 from services.api.views.flows import flows_until
@@ -90,7 +89,7 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         active = active_journey(reference, key)
         if wanted.at is None:
             return Answer(await counts_now(pool, active, clock.now()))
-        return Answer(await counts_as_of(pool, active, _past(wanted.at, clock)))
+        return Answer(await counts_as_of(pool, active, past("at", wanted.at, clock)))
 
     async def get_flows(
         key: JourneyKey,
@@ -98,7 +97,7 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
     ) -> Response:
         """How often runs have gone from one stage or exit to another, up to now or to a past time."""
         active = active_journey(reference, key)
-        at = clock.now() if wanted.at is None else _past(wanted.at, clock)
+        at = clock.now() if wanted.at is None else past("at", wanted.at, clock)
         return Answer(await flows_until(pool, active, at))
 
     router.add_api_route(
@@ -131,9 +130,3 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         response_class=Answer,
         tags=["journeys"],
     )
-
-
-def _past(at: datetime, clock: Clock) -> datetime:
-    if at > clock.now():
-        raise invalid_parameters([("at", "lies in the future")])
-    return at

@@ -13,7 +13,11 @@ from services.api.routes.operation import invalid_parameters
 from services.api.views.active import ActiveJourney
 from services.api.views.reference import Reference
 from services.api.views.refs import CustomerRef, parse_ref
+from shared.clock import Clock
 from shared.problem import Problem
+
+LIMIT_MAX = 500
+"""Items of a page."""
 
 _AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -63,6 +67,17 @@ def customer_ref(segment: str) -> CustomerRef:
         return parse_ref(segment)
     except ValueError as error:
         raise invalid_parameters([("ref", str(error))]) from None
+
+
+def past(name: str, time: datetime, clock: Clock) -> datetime:
+    """The time of a parameter that can't ask for the future.
+
+    Raises:
+        Problem: 422, it does.
+    """
+    if time > clock.now():
+        raise invalid_parameters([(name, "lies in the future")])
+    return time
 
 
 def no_customer() -> Problem:

@@ -10,15 +10,14 @@ from starlette.responses import Response
 
 from services.api.routes.docs import responses
 from services.api.routes.operation import Answer, invalid_parameters
-from services.api.routes.parameters import Parameters, Ref, Time, customer_ref, no_customer
+from services.api.routes.parameters import LIMIT_MAX, Parameters, Ref, Time, customer_ref, no_customer, past
 from services.api.views.answers import Timeline
 from services.api.views.position import END, Position, from_cursor
 from services.api.views.reference import Reference
 from services.api.views.timelines import BEGIN, Filter, find_timeline
+from shared.clock import Clock
 from shared.store.engine import Pool
 from shared.touchpoint import Channel
-
-LIMIT_MAX = 500
 
 _TouchpointType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,199}$")]
 _TOUCHPOINTS_ONLY = "; repeatable; leaves touchpoints only, no stage changes"
@@ -79,7 +78,13 @@ class TimelineParameters(Parameters):
     )
     kind: Literal["touchpoint", "stage_change"] | None = Field(default=None, description="only these items")
 
-    def filter(self) -> Filter:
+    known_at: Time | None = Field(
+        default=None,
+        description="only what Rejse knew then: touchpoints received by then, and stage changes recorded by "
+        "then and superseded, if at all, only later; absent: as it is known now",
+    )
+
+    def filter(self, clock: Clock) -> Filter:
         """The same, as the view wants it."""
         return Filter(
             begin=self.begin or BEGIN,
@@ -88,23 +93,25 @@ class TimelineParameters(Parameters):
             stage_changes=self.kind != "touchpoint" and not self.channel and not self.type,
             channels=self.channel or None,
             types=self.type or None,
+            known_at=None if self.known_at is None else past("known_at", self.known_at, clock),
         )
 
 
-def add_routes(router: APIRouter, pool: Pool, reference: Reference) -> None:
+def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock) -> None:
     """Attach the operation."""
 
     async def get_timeline(ref: Ref, wanted: Annotated[TimelineParameters, Query()]) -> Response:
         """A customer's touchpoints and stage changes together, newest first, page by page.
 
         At one instant a touchpoint is older than the changes it caused, and newer than a change that time
-        made. A page goes on exactly where the one before ended, whatever was added meanwhile.
+        made. A page goes on exactly where the one before ended, whatever was added meanwhile; with `known_at`
+        corrections change nothing either.
         """
         found = await find_timeline(
             pool,
             reference.journeys,
             customer_ref(ref),
-            wanted.filter(),
+            wanted.filter(clock),
             _position(wanted.cursor),
             wanted.limit,
         )

@@ -147,6 +147,39 @@ class Timeline(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
+class HistoryItem(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A change of stage, or of what stands beside it, in both times: `at` is when it was true, from
+    `recorded_at` on Rejse knew it, and from `superseded_at` on it knew better (null: it stands). `revision`
+    says how often the history had been folded anew by then."""
+
+    at: datetime
+    change: Kind
+    from_: str | None
+    to: str
+    from_paused: bool
+    to_paused: bool
+    cause: Cause
+    revision: int
+    recorded_at: datetime
+    superseded_at: datetime | None
+
+
+class History(msgspec.Struct, frozen=True):
+    """A customer's history in a journey up to `at`, as Rejse knew it at `known_at`, newest first. `stage` is
+    the one at `at`; null: the journey had not begun, or Rejse didn't know yet."""
+
+    customer: UUID
+    journey: str
+    version: int
+    at: datetime
+    known_at: datetime
+    stage: str | None
+    stage_labels: Labels | None
+    paused: bool
+    changes: Sequence[HistoryItem]
+    next_cursor: str | None
+
+
 class Article(msgspec.Struct, frozen=True):
     """The article that a journey is from."""
 

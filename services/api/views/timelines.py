@@ -39,6 +39,8 @@ SELECT * FROM (
     FROM touchpoints
     WHERE customer_id = $1 AND $10 AND occurred_at >= $2 AND occurred_at < $3
         AND (occurred_at, id, {TOUCHPOINT}) < ($4, $5, $6::int)
+        AND ($16::timestamptz IS NULL
+            OR (convert_from(body, 'UTF8')::json ->> 'received_at')::timestamptz <= $16)
         AND ($12::text[] IS NULL OR channel = ANY($12)) AND ($13::text[] IS NULL OR type = ANY($13))
     ORDER BY occurred_at DESC, id DESC LIMIT $14)
     UNION ALL
@@ -47,7 +49,9 @@ SELECT * FROM (
         journey_key COLLATE "C", version, seq, run, NULL,
         kind, from_stage, from_paused, to_stage, to_paused, rule
     FROM stage_transitions
-    WHERE customer_id = $1 AND $11 AND superseded_at IS NULL AND at >= $2 AND at < $3
+    WHERE customer_id = $1 AND $11 AND at >= $2 AND at < $3
+        AND CASE WHEN $16::timestamptz IS NULL THEN superseded_at IS NULL
+            ELSE recorded_at <= $16 AND (superseded_at IS NULL OR superseded_at > $16) END
         AND (at, coalesce(touchpoint_id, '{NO_TOUCHPOINT}'),
             CASE WHEN touchpoint_id IS NULL THEN {BY_TIME} ELSE {CAUSED} END,
             journey_key COLLATE "C", version, seq, run)
@@ -66,7 +70,7 @@ BEGIN = datetime.min.replace(tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which items: event time from `begin` on and before `end`, touchpoints, stage changes or both, and of
-    the touchpoints those of the channels and types; None: of all."""
+    the touchpoints those of the channels and types; None: of all. With `known_at`: as it was known then."""
 
     begin: datetime = BEGIN
     end: datetime = END.at
@@ -74,6 +78,7 @@ class Filter:
     stage_changes: bool = True
     channels: Sequence[str] | None = None
     types: Sequence[str] | None = None
+    known_at: datetime | None = None
 
 
 async def find_timeline(
@@ -111,6 +116,7 @@ async def find_timeline(
             wanted.types,
             items_max + 1,
             after.run,
+            wanted.known_at,
             timeout=QUERY_TIMEOUT_S,
         )
     page = rows[:items_max]

@@ -21,13 +21,17 @@ _NOWHERE = Bounds(0, 0)
 
 
 class Trim:
-    """When to trim a log and how far; `keep_bytes` is the window, counted in the file's pages."""
+    """When to trim a log and how far; `keep_bytes` is the window, counted in the file's pages. Unless it
+    `awaits_reader` the window lies at the log's end: whoever reads too seldom misses what was before."""
 
-    def __init__(self, folder: Path, log: LocalLog, keep_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, log: LocalLog, keep_bytes: int, clock: Clock, *, awaits_reader: bool = True
+    ) -> None:
         self._folder = folder
         self._log = log
         self._keep_bytes = keep_bytes
         self._clock = clock
+        self._awaits_reader = awaits_reader
         self._next_s = clock.monotonic_s()
 
     def is_due(self) -> bool:
@@ -41,7 +45,10 @@ class Trim:
         bounds = {partition: bounds_of(connection, partition) for partition in range(self._log.partitions)}
         window_bytes = self._keep_bytes // len(bounds)
         record_bytes = _record_bytes(connection, bounds)
-        for partition, next_offset in read_progress(self._folder, self._log.log_id).items():
+        progress = {partition: bound.end for partition, bound in bounds.items()}
+        if self._awaits_reader:
+            progress = dict(read_progress(self._folder, self._log.log_id))
+        for partition, next_offset in progress.items():
             bound = bounds.get(partition, _NOWHERE)
             goal = beyond_window(bound, next_offset, window_bytes, record_bytes)
             if goal > bound.begin and not truncate_some(connection, partition, goal):

@@ -67,17 +67,20 @@ class LocalWriter:
         bytes_max: int | None = None,
         free_bytes_min: int = 0,
         keep_bytes: int | None = None,
+        awaits_reader: bool = True,
     ) -> LocalWriter:
         """A writer on the log in a folder, which is made when missing. It takes nothing while its disk has
         less than `free_bytes_min` free. With `keep_bytes` it keeps no more than that of what its reader has
-        done with.
+        done with; unless it `awaits_reader`, of all.
 
         Raises:
             Transient: the disk is full or fails.
             ConfigError: the file there is none of ours, or damaged.
         """
         log = await LocalLog.open(folder, partitions)
-        trim = None if keep_bytes is None else Trim(folder, log, keep_bytes, clock)
+        trim = (
+            None if keep_bytes is None else Trim(folder, log, keep_bytes, clock, awaits_reader=awaits_reader)
+        )
         has_disk = partial(_has_free, folder, free_bytes_min) if free_bytes_min else None
         return cls(log, clock, bytes_max=bytes_max, has_disk=has_disk, trim=trim)
 
