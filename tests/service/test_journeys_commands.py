@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services.supervisor.journeys import activate, deactivate, find, find_active, known, try_out
+from services.supervisor.journeys import activate, deactivate, find, find_active, known
 from services.supervisor.progress import LINE_EVERY_S, STILL_AFTER_S, Takeover
 from shared.errors import ConfigError
 from shared.store.definitions import Version
@@ -59,14 +59,6 @@ async def test_a_version_is_found_by_file_key_and_number(environ: dict[str, str]
         await asyncio.to_thread(find_active, environ, "everything")
     with pytest.raises(ConfigError, match="no active journey"):
         await asyncio.to_thread(deactivate, environ, "everything")
-
-
-async def test_what_can_not_be_active_is_not_tried_either(environ: dict[str, str], tmp_path: Path) -> None:
-    """By the same reason."""
-    file = tmp_path / "account.yaml"
-    file.write_text(EVERYTHING.replace("stages:", "subject: account\nstages:", 1))
-    with pytest.raises(ConfigError, match="about the account"):
-        await asyncio.to_thread(try_out, environ, str(file), None, 1, lambda done, total: None)
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then() -> None:

@@ -120,3 +120,30 @@ async def test_there_are_no_more_samples_than_asked_for(world: World) -> None:
 
     assert (len(none.samples), len(some.samples), len(every.samples)) == (0, 2, every.moved)
     assert len(shown) == min(2, len(moves))
+
+
+@pytest.mark.parametrize(("subject", "about"), [("account", "account"), ("{property: order_id}", "thing")])
+async def test_runs_are_compared_one_by_one(world: World, subject: str, about: str) -> None:
+    """Of accounts and of things too, each by its name; with a version whose runs are about something else
+    nothing is compared."""
+    writer = await World(world.pool, []).writer(1)
+    names = ("user_id:1", "account_id:a"), ("user_id:1", "account_id:b"), ("user_id:2", "account_id:b")
+    await writer.commit(
+        *(
+            touchpoint(f"of-{number}", *who, day=number * 20, body=b'{"order_id": "o-%d"}' % (number % 2))
+            for number, who in enumerate(names)
+        )
+    )
+    first, second = (parse(f"{one.source}subject: {subject}\n", "about.yaml") for one in (FIRST, SECOND))
+    async with connection_of(world.pool) as connection:
+        found = await what_if(connection, second, first, NOW, SystemClock())
+        alone = await what_if(connection, second, FIRST, NOW, SystemClock())
+
+    runs = [move for move in found.moves if (move.from_, move.to) != (None, None)]
+    assert (found.active_version, alone.active_version) == (1, None)
+    assert sum(move.count for move in runs) == (2 if about == "account" else 3)
+    assert found.samples
+    for one in found.samples:
+        assert one.before is not None
+        assert (one.before.about, one.before.about.kind) == (one.after.about, about)
+        assert one.before.about.value in ("a", "b", "o-0", "o-1")
