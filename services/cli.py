@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from services.supervisor.journeys_cli import app as journeys_app
 from shared.errors import ConfigError, Transient
 from shared.keys import Scope
 
@@ -19,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys_app = typer.Typer(help="The API keys of the store.", no_args_is_help=True)
-journeys_app = typer.Typer(help="Journey definitions.", no_args_is_help=True)
 touchpoints_app = typer.Typer(help="Touchpoints and their types.", no_args_is_help=True)
 partitions_app = typer.Typer(help="How far the stagers are, by partition.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
@@ -200,57 +200,6 @@ def partitions_resume(
     stood = resume_partition(os.environ, partition, at, log)
     goes_on = _offset(-1 if at is None else at)
     _tell(f"Partition {partition} stood at {stood.next_offset} ({stood.halted}) and goes on at {goes_on}.")
-
-
-@journeys_app.command("list")
-def journeys_list() -> None:
-    """The journeys that there are, and which of them customers are staged in."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from services.supervisor.commands import known_definitions
-
-    key = Column("key", no_wrap=True)
-    table = Table(key, "version", "active", "about", "label", "stages and exits")
-    for definition, active in known_definitions(os.environ):
-        about = definition.subject.property_name or definition.subject.kind
-        names = (definition.key, str(definition.version), "yes" if active else "no", about)
-        table.add_row(*names, definition.labels["en"], ", ".join(definition.places))
-    Console().print(table)
-
-
-@journeys_app.command("show")
-def journeys_show(key: Annotated[str, typer.Argument(help="as `journeys list` shows it")]) -> None:
-    """Print a definition as its file has it."""
-    from services.supervisor.commands import known_definitions
-
-    found = [definition for definition, _ in known_definitions(os.environ) if definition.key == key]
-    if not found:
-        raise ConfigError(f"there is no journey {key!r}")
-    _tell(found[0].source.rstrip())
-
-
-@journeys_app.command("schema")
-def journeys_schema() -> None:
-    """Print the JSON Schema of definitions, for your editor."""
-    import json
-
-    from shared.journey.language import schema
-
-    _tell(json.dumps(schema(), ensure_ascii=False))
-
-
-@journeys_app.command("validate")
-def journeys_validate(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="definitions; without any, all that there are")
-    ] = None,
-) -> None:
-    """Check definitions and tell all that is wrong with them."""
-    from services.supervisor.commands import known_definitions, validate
-
-    found = validate(files) if files else [definition for definition, _ in known_definitions(os.environ)]
-    _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
 
 
 @touchpoints_app.command("types")

@@ -144,7 +144,7 @@ VARIABLES: tuple[Variable, ...] = (
         "journeys",
         _keys,
         None,
-        "the active journeys, keys with commas between; unset: purchase-lifecycle and all of the folder",
+        "the journeys to begin with, keys between commas; unset: purchase-lifecycle and all of the folder",
     ),
     Variable("log_level", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable(

@@ -15,7 +15,17 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.types import ASGIApp
 
 from services.api.metrics import CATALOGUE
-from services.api.routes import accounts, customers, docs, histories, journeys, proofs, timelines, types
+from services.api.routes import (
+    accounts,
+    customers,
+    definitions,
+    docs,
+    histories,
+    journeys,
+    proofs,
+    timelines,
+    types,
+)
 from services.api.routes.gate import Gate
 from services.api.settings import Settings
 from services.api.views.reference import Reference
@@ -75,6 +85,7 @@ def create_app(
     proofs.add_routes(api.router, pool, reference, clock)
     histories.add_routes(api.router, pool, reference, clock)
     journeys.add_routes(api.router, pool, reference, clock)
+    definitions.add_routes(api.router, pool, clock)
     types.add_routes(api.router, pool)
     if readiness is not None:
         api.router.routes.extend(probe_routes(readiness, metrics))

@@ -11,10 +11,10 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from services.stager.backfill import Backfill
 from services.stager.definitions import register
+from services.stager.in_force import InForce
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
@@ -23,14 +23,13 @@ from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
 from shared.clock import Clock
-from shared.errors import Transient
+from shared.errors import Contended, Permanent, Transient
 from shared.eventlog.choose import open_reader, open_writer
 from shared.eventlog.port import STAGE_CHANGES, TOPIC, EventReader
 from shared.failpoints import Failpoints
 from shared.health import health_listener
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
-from shared.journey.fold import Journey
 from shared.logs import fields
 from shared.metrics import Metrics
 from shared.store.engine import Pool, connection_of, open_pool, require_durable, weaknesses
@@ -40,11 +39,12 @@ from shared.store.ids import new_row_id
 log = logging.getLogger("rejse.stager")
 
 SWEEP_EVERY_S = 1.0
+FOLLOW_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
 CUT_OFF_S = 1.0
 """How long what is cut off may take to tell the store so."""
-CONNECTIONS_MAX = 5
+CONNECTIONS_MAX = 6
 # A plan that was kept from when the tables were small would scan them whole once they are large.
 SESSION = {"plan_cache_mode": "force_custom_plan"}
 
@@ -58,7 +58,6 @@ async def serve(
         ConfigError: a definition, or the durability of the store or the log, is not as it must be.
     """
     definitions = load_definitions(settings.journeys_dir, settings.journeys)
-    journeys = [Journey(definition) for definition in definitions]
     metrics = Metrics(CATALOGUE)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     shard = zlib.crc32(owner.encode()) % COUNTER_SHARDS
@@ -78,9 +77,10 @@ async def serve(
         if reader is None:
             return
         parts.push_async_callback(reader.close, settings.drain_timeout_s / 3)
+        in_force = InForce(pool)
         store = BatchStore(
             pool,
-            journeys,
+            in_force,
             log_id=reader.log_id,
             owner=owner,
             shard=shard,
@@ -90,16 +90,17 @@ async def serve(
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
-        sweeper = Sweeper(pool, journeys, shard, clock, tells=tells)
-        backfill = Backfill(pool, journeys, shard, clock)
+        sweeper = Sweeper(pool, in_force, shard, clock, tells=tells)
+        backfill = Backfill(pool, in_force, shard, clock, failpoints)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
-        log.info("started", extra=fields(port=listener.getsockname()[1], journeys=len(journeys)))
+        log.info("started", extra=fields(port=listener.getsockname()[1]))
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
-                tasks.create_task(_backfill(backfill, store, stop), name="backfill"),
+                tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
+                tasks.create_task(_follow(in_force, stop), name="in-force"),
             ]
             if tells:
                 publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
@@ -223,28 +224,35 @@ async def _publish(
             await writer.close(settings.drain_timeout_s / 5)
 
 
-async def _backfill(backfill: Backfill, store: BatchStore, stop: asyncio.Event) -> None:
-    """Bring new definitions up to the timelines, then end."""
-    after: dict[str, UUID] = {}
+async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Stage by versions that are wanted, and let them take over."""
+    customers = metrics.counter("rejse_stager_backfilled_customers_total")
     while not stop.is_set():
         try:
-            pending = await backfill.pending()
-            for journey in backfill.journeys:
-                if journey not in pending:
-                    store.trust_absence(journey)
-            if not pending:
-                return
-            journey = pending[0]
-            key = journey.definition.key
-            reached = await backfill.page(journey, *([after[key]] if key in after else []))
-        except Transient as error:
+            page = await backfill.page()
+        except Contended:
+            continue
+        except (Transient, Permanent) as error:
+            # Whatever is wrong with it, live staging goes on.
             log.warning("backfill_failed", extra=fields(error=str(error)))
+            page = None
+        if page is None:
             await _wait(stop, RETRY_S)
             continue
-        if reached is None:
-            log.info("backfilled", extra=fields(journey=key))
-        else:
-            after[key] = reached
+        customers.labels(page.version.key).inc(page.customers)
+        if page.took_over:
+            log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
+        await _wait(stop, page.seconds)
+
+
+async def _follow(in_force: InForce, stop: asyncio.Event) -> None:
+    """Notice what is in force while nothing is staged, and how far a backfill is."""
+    while not stop.is_set():
+        try:
+            await in_force.follow()
+        except Transient as error:
+            log.warning("store_away", extra=fields(error=str(error)))
+        await _wait(stop, FOLLOW_EVERY_S)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

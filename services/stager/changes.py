@@ -8,18 +8,15 @@ from datetime import datetime
 from types import MappingProxyType
 from uuid import UUID
 
-import asyncpg
-
 from services.stager import assign, sql
 from services.stager.announce import messages
 from services.stager.assign import Change, Held
 from services.stager.checkpoints import read_checkpoints, write_checkpoints
-from services.stager.runs import is_of_accounts
-from shared.codec import decode
 from shared.journey.fold import Journey, runs_of
 from shared.journey.state import State, Transition
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection
+from shared.store.timelines import read_timelines, touch_of
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
@@ -30,40 +27,36 @@ async def refold(
     journey: Journey,
     held: Mapping[UUID, Mapping[str, Held]],
     late: Mapping[UUID, Touch] = MappingProxyType({}),
+    *,
+    whole: bool = False,
 ) -> list[Change]:
     """Fold the timelines of customers, or of accounts, anew in one journey: those of their runs that are
-    given, or all if none is. A customer of whom it is said which touch came `late` first is folded from the
-    last checkpoint before it, if there is one."""
+    given; `whole` means all that the timelines have, given or not. A customer of whom it is said which touch
+    came `late` first is folded from the last checkpoint before it, if there is one."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
         page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
         since = await read_checkpoints(connection, journey, {one: late[one] for one in page if one in late})
-        whole = {one: held[one] for one in page if one not in since}
-        if whole:
-            changes += await _refold_page(connection, journey, whole)
+        from_the_beginning = {one: held[one] for one in page if one not in since}
+        if from_the_beginning:
+            changes += await _refold_page(connection, journey, from_the_beginning, whole)
         if since:
             changes += await _refold_tails(connection, journey, {one: held[one][""] for one in since}, since)
     return changes
 
 
 async def _refold_page(
-    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]]
+    connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]], whole: bool
 ) -> list[Change]:
-    types = None if journey.types is None else sorted(journey.types)
-    key, version = journey.definition.key, journey.definition.version
-    lens = Lens([journey.asks])
-    timelines: dict[UUID, list[Touch]] = defaultdict(list)
-    query = sql.ACCOUNT_TIMELINES if is_of_accounts(journey) else sql.TIMELINES
-    for row in await connection.fetch(query, list(held), types, lens.types_with_content):
-        timelines[row["customer_id"]].append(_touch(lens, row))
+    timelines = await read_timelines(connection, list(held), [journey])
     histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
-    for customer_id, run, *transition in await connection.fetch(sql.HISTORIES, list(held), key, version):
+    for customer_id, run, *transition in await connection.fetch(sql.HISTORIES, list(held), *journey.version):
         histories[customer_id, run].append(Transition(*transition))
     changes = []
     for customer_id, states in held.items():
-        runs = runs_of(journey, timelines[customer_id])
-        for run in states or runs:
+        runs = runs_of(journey, timelines.get(customer_id, ()))
+        for run in runs if whole else states:
             history, touches = histories[customer_id, run], runs.get(run, ())
             state = states.get(run, Held())
             changes.append(assign.refold(customer_id, journey, state, history, touches, run))
@@ -81,7 +74,7 @@ async def _refold_tails(
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
     tails = (sql.TIMELINE_TAILS, list(since), types, lens.types_with_content, ats, ids)
     for row in await connection.fetch(*tails):
-        timelines[row["customer_id"]].append(_touch(lens, row))
+        timelines[row["customer_id"]].append(touch_of(lens, row))
     seqs = [state.transitions for state in since.values()]
     histories: dict[UUID, list[Transition]] = defaultdict(list)
     for customer_id, *transition in await connection.fetch(
@@ -92,12 +85,6 @@ async def _refold_tails(
         assign.refold(one, journey, held[one], histories[one], timelines[one], since=state)
         for one, state in since.items()
     ]
-
-
-def _touch(lens: Lens, row: asyncpg.Record) -> Touch:
-    if row["body"] is None:
-        return Touch(row["occurred_at"], row["id"], row["type"], row["channel"])
-    return lens.touch(row["id"], decode(row["body"]))
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:

@@ -30,6 +30,12 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("rejse_stager_partitions_halted", "gauge", (), "partitions whose log is not the one we know"),
     Metric("rejse_stager_refolds_total", "counter", ("journey",), "histories folded anew"),
     Metric("rejse_stager_transitions_total", "counter", ("journey", "kind"), "stage changes written"),
+    Metric(
+        "rejse_stager_backfilled_customers_total",
+        "counter",
+        ("journey",),
+        "customers that a version was brought up to before it took over",
+    ),
     Metric("rejse_stager_timers_total", "counter", ("journey",), "stage changes that the sweeper made"),
     Metric(
         "rejse_stager_stage_changes_published_total",

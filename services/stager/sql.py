@@ -1,7 +1,8 @@
 """The batch transaction's SQL: a few statements whatever the size of the batch.
 
-Every transaction takes its locks in one order: offsets, touchpoint ids, identities, customers, new accounts,
-accounts, states, counters; and within each by key. So two of them never wait for one another in a circle.
+Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, identities,
+customers, new accounts, accounts, states, counters; and within each by key. So two of them never wait for one
+another in a circle.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ SELECT partition, epoch, next_offset FROM stager_offsets
 WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
 """
 
+# Held in share: what is folded can't change before the batch has ended.
 FENCE = """
+WITH in_force AS (SELECT revision FROM journeys_in_force FOR SHARE)
 UPDATE stager_offsets AS o SET next_offset = n.new_offset, tail_crc = n.tail_crc
-FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+FROM in_force, unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     AS n (partition, epoch, old_offset, new_offset, tail_crc)
 WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
     AND o.epoch = n.epoch AND o.next_offset = n.old_offset
-RETURNING o.partition
+RETURNING o.partition, in_force.revision
 """
 
 ID_COLUMNS = ("id", "body_hash")
@@ -88,23 +91,6 @@ WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 DUE = """
 SELECT customer_id, run FROM journey_states
 WHERE due_at <= $1 AND (updated_at <= $2 OR updated_at > $1) ORDER BY due_at LIMIT $3
-"""
-
-TIMELINES = """
-SELECT customer_id, occurred_at, id, type, channel,
-    CASE WHEN $3::text[] IS NULL OR type = ANY($3) THEN body END AS body
-FROM touchpoints
-WHERE customer_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR type = ANY($2))
-ORDER BY customer_id, occurred_at, id
-"""
-
-# In the columns of TIMELINES: whose timeline it is comes first.
-ACCOUNT_TIMELINES = """
-SELECT a.account_id AS customer_id, occurred_at, id, t.type, t.channel,
-    CASE WHEN $3::text[] IS NULL OR t.type = ANY($3) THEN t.body END AS body
-FROM account_touchpoints AS a JOIN touchpoints AS t USING (customer_id, occurred_at, id)
-WHERE a.account_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR t.type = ANY($2))
-ORDER BY a.account_id, occurred_at, id
 """
 
 HISTORIES = """
@@ -238,39 +224,4 @@ LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
 
 TAKE_OUTBOX = """
 DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
-"""
-
-NOT_BACKFILLED = """
-SELECT key, version FROM journey_definitions
-WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
-"""
-
-CUSTOMERS_AFTER = "SELECT id FROM customers WHERE id > $1 ORDER BY id LIMIT $2"
-
-ACCOUNTS_AFTER = "SELECT id FROM accounts WHERE id > $1 ORDER BY id LIMIT $2"
-
-BACKFILLED = """
-SELECT key, version FROM journey_definitions
-WHERE backfilled_at IS NULL AND (key, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
-"""
-
-_UNSTAGED = """
-SELECT id FROM {table} AS c
-WHERE id > $1 AND NOT EXISTS (
-    SELECT FROM journey_states AS s
-    WHERE s.customer_id = c.id AND s.journey_key = $2 AND s.version = $3
-)
-ORDER BY id LIMIT $4
-"""
-UNSTAGED_CUSTOMERS = _UNSTAGED.format(table="customers")
-UNSTAGED_ACCOUNTS = _UNSTAGED.format(table="accounts")
-
-BACKFILLED = "UPDATE journey_definitions SET backfilled_at = $3 WHERE key = $1 AND version = $2"
-
-DEFINITION = "SELECT hash FROM journey_definitions WHERE key = $1 AND version = $2"
-
-NEW_DEFINITION = """
-INSERT INTO journey_definitions (key, version, hash, source, recorded_at, backfilled_at)
-SELECT $1, $2, $3, $4, $5::timestamptz, CASE WHEN NOT EXISTS (SELECT FROM customers) THEN $5::timestamptz END
-ON CONFLICT DO NOTHING
 """

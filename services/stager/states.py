@@ -26,8 +26,8 @@ from shared.journey.state import NEVER, Kept, decode_states, encode_states
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
-"""A state that is due, of a journey that the sweeper doesn't know, is for another process to move: one with
-other journeys, during an upgrade or for good. It is looked at so seldom."""
+"""A state that is due, of a version that is folded no more, is for nobody to move unless it is taken back. It
+is looked at so seldom."""
 
 Version = tuple[str, int]
 """A journey's key, and the version of its definition."""
@@ -51,10 +51,11 @@ class _Row:
         before = self.kept.get(version)
         if change.added or change.superseded or before is None:
             due_at = change.journey.due_at(after.state)
-            if due_at is not None and (self.due_at is None or due_at < self.due_at):
-                self.due_at = due_at
         else:
             due_at = before.due_at
+        # The sweeper may have put off a state of a version that was folded no more, and is again.
+        if due_at is not None and (self.due_at is None or due_at < self.due_at):
+            self.due_at = due_at
         self.kept[version] = Kept(*version, after.revision, due_at, after.state)
 
 
@@ -70,15 +71,20 @@ class States:
         kept = row and row.kept.get(journey.version)
         return Held(kept.state, kept.revision, row.not_before) if row and kept else None
 
+    def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
+        """The states of a customer's or an account's runs of a journey, among the rows that were read."""
+        return self._by_owner.get((owner_id, journey.version), {})
+
     def has(self, owner_id: UUID, journey: Journey) -> bool:
         """Whether a customer or an account has a run of the journey, among the rows that were read."""
-        return journey.version in self._begun[owner_id]
+        return (owner_id, journey.version) in self._by_owner
 
     @cached_property
-    def _begun(self) -> Mapping[UUID, set[Version]]:
-        found: defaultdict[UUID, set[Version]] = defaultdict(set)
-        for (owner_id, _), row in self._rows.items():
-            found[owner_id].update(row.kept)
+    def _by_owner(self) -> Mapping[tuple[UUID, Version], Mapping[str, Held]]:
+        found: defaultdict[tuple[UUID, Version], dict[str, Held]] = defaultdict(dict)
+        for (owner_id, run), row in self._rows.items():
+            for version, kept in row.kept.items():
+                found[owner_id, version][run] = Held(kept.state, kept.revision, row.not_before)
         return found
 
     def due(self, journeys: Collection[Journey], now: datetime) -> Iterator[tuple[Subject, Journey, Held]]:

@@ -7,9 +7,10 @@ differs. Only touchpoints that are new teach identities and are filed. An id or 
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
 knowing it.
 
-A run without a state is at its beginning, if every timeline of before has been staged by its journey
-(`trust_absence`). Until then the customer or the account may have a timeline from before the definition: all
-its runs are refolded together, so whoever has the state of one has those of all.
+A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
+run again with those. A run without a state is at its beginning, unless its version is to take over and hasn't
+come as far as its customer or account (`Folding.knows`). Then there may be a timeline from before the
+definition: all its runs are refolded together, so whoever has the state of one has those of all.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from services.stager.assign import Change, Held, carry_on, is_late, unheard
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import refold, tell, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
-from services.stager.runs import Runs, Subject
+from services.stager.in_force import Folding, InForce
+from services.stager.runs import Subject
 from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
@@ -89,7 +91,7 @@ class BatchStore:
     def __init__(
         self,
         pool: Pool,
-        journeys: Sequence[Journey],
+        in_force: InForce,
         *,
         log_id: str,
         owner: str,
@@ -100,20 +102,15 @@ class BatchStore:
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
-        self._runs = Runs(journeys)
+        self._in_force = in_force
         self._log_id = log_id
         self._owner = owner
         self._shard = shard
         self._new_id = new_id
         self._failpoints = failpoints
         self._known_types = known_types()
-        self._backfilled: set[str] = set()
         self._tells = tells
         self._ids = Ids(unseen_from)
-
-    def trust_absence(self, journey: Journey) -> None:
-        """Take note that the store has the state of every run of the journey."""
-        self._backfilled.add(journey.definition.key)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
         """Make a partition ours: every batch of an earlier owner fails from now on. It stands where it
@@ -139,16 +136,17 @@ class BatchStore:
             Permanent: the store refuses what a record says; nothing was written.
         """
         self._failpoints.reach("stager.read")
+        folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             self._failpoints.reach("stager.begin")
-            await self._fence(connection, batch, held)
+            await self._fence(connection, batch, held, folding)
             self._failpoints.reach("stager.fenced")
             sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
             filed = await self._file(connection, sorted_.fresh, now)
             self._failpoints.reach("stager.filed")
             shard = (self._shard + lane) % COUNTER_SHARDS
-            changes = await self._stage(connection, filed, shard, now)
+            changes = await self._stage(connection, filed, folding, shard, now)
             unknown = unknown_types(sorted_.fresh, self._known_types)
             await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
@@ -164,7 +162,9 @@ class BatchStore:
             unknown.total(),
         )
 
-    async def _fence(self, connection: Connection, batch: Batch, held: Mapping[int, Claimed]) -> None:
+    async def _fence(
+        self, connection: Connection, batch: Batch, held: Mapping[int, Claimed], folding: Folding
+    ) -> None:
         partitions = [advance.partition for advance in batch.advances]
         moved = await connection.fetch(
             sql.FENCE,
@@ -178,6 +178,9 @@ class BatchStore:
         )
         if len(moved) != len(partitions):
             raise FencedOut(f"partitions {sorted(set(partitions) - {row['partition'] for row in moved})}")
+        if any(row["revision"] != folding.revision for row in moved):
+            self._in_force.outdate()
+            raise Contended("other journeys are in force")
 
     async def _file(self, connection: Connection, fresh: Sequence[Incoming], now: datetime) -> _Filed:
         """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints."""
@@ -200,60 +203,45 @@ class BatchStore:
         return _Filed(by_customer, frozenset(filing.new_customers), accounts)
 
     async def _stage(
-        self, connection: Connection, filed: _Filed, shard: int, now: datetime
+        self, connection: Connection, filed: _Filed, folding: Folding, shard: int, now: datetime
     ) -> Sequence[Change]:
         """Fold the new touchpoints into the runs that they concern, and write what changes."""
-        touches = self._runs.touches(filed.by_customer, filed.accounts.by_account)
+        touches = folding.runs.touches(filed.by_customer, filed.accounts.by_account)
         if not touches:
             return []
-        states = await self._read_states(connection, list(touches), now)
+        states = await _read_states(connection, list(touches), folding, now)
         changes: list[Change] = []
-        refolded: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
+        late: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
+        unknown: dict[Journey, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
         for subject, by_journey in touches.items():
             owner_id, run = subject
             is_new = filed.is_new(owner_id)
             for journey, sorted_touches in by_journey.items():
-                held = states.held(subject, journey)
-                if held is None and (is_new or self._is_at_the_beginning(journey, owner_id, states)):
-                    held = _BEGINNING
-                if held is None:
-                    refolded[journey][owner_id] = {}
-                elif is_late(held, sorted_touches):
-                    refolded[journey].setdefault(owner_id, {})[run] = held
+                if not (is_new or folding.knows(journey, owner_id, states)):
+                    unknown[journey][owner_id] = states.runs(owner_id, journey)
+                    continue
+                held = states.held(subject, journey) or _BEGINNING
+                if is_late(held, sorted_touches):
+                    late[journey].setdefault(owner_id, {})[run] = held
                 else:
                     changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
-        for journey, held_by_owner in refolded.items():
+        for journey, of_late in late.items():
             first = {
                 owner_id: touches[owner_id, ""][journey][0]
-                for owner_id, runs in held_by_owner.items()
+                for owner_id, runs in of_late.items()
                 if "" in runs
             }
-            for change in await refold(connection, journey, held_by_owner, first):
-                subject = (change.customer_id, change.run)
-                if states.held(subject, journey) is None:
-                    changes.append(unheard(change, now))
-                else:
-                    late = touches[subject][journey][0].id
-                    changes.append(msgspec.structs.replace(change, late=late))
+            for change in await refold(connection, journey, of_late, first):
+                cause = touches[change.customer_id, change.run][journey][0].id
+                changes.append(msgspec.structs.replace(change, late=cause))
+        for journey, of_unknown in unknown.items():
+            refolded = await refold(connection, journey, of_unknown, whole=True)
+            changes += [unheard(change, now) for change in refolded]
         await states.save(connection, changes, now)
         await write_changes(connection, changes, shard, now)
         if self._tells:
-            await tell(connection, changes, now)
+            await tell(connection, folding.of_active(changes), now)
         return changes
-
-    async def _read_states(
-        self, connection: Connection, subjects: Sequence[Subject], now: datetime
-    ) -> States:
-        """The states of subjects; with those of all things of the customers, while these may have runs that
-        the store lacks."""
-        whole = any(journey.definition.key not in self._backfilled for journey in self._runs.named)
-        return await read_states(connection, subjects, now, whole=whole)
-
-    def _is_at_the_beginning(self, journey: Journey, owner_id: UUID, states: States) -> bool:
-        """Whether a run without a state has no touchpoint from before."""
-        if journey.definition.key in self._backfilled:
-            return True
-        return journey in self._runs.named and states.has(owner_id, journey)
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
         if batch.dead:
@@ -267,6 +255,15 @@ class BatchStore:
                 [dead.record.value for dead in batch.dead],
                 now,
             )
+
+
+async def _read_states(
+    connection: Connection, subjects: Sequence[Subject], folding: Folding, now: datetime
+) -> States:
+    """The states of subjects; with those of all things of the customers, while these may have runs that the
+    store lacks."""
+    whole = any(journey in folding.runs.named for journey in folding.on_the_way)
+    return await read_states(connection, subjects, now, whole=whole)
 
 
 async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:

@@ -13,10 +13,12 @@ from datetime import timedelta
 from services.stager import sql
 from services.stager.assign import Change, run_clock
 from services.stager.changes import tell, write_changes
+from services.stager.in_force import Folding, InForce
 from services.stager.runs import Subject
 from services.stager.states import read_states
 from shared.clock import Clock
-from shared.journey.fold import Journey
+from shared.errors import Contended
+from shared.store.definitions import hold_revision
 from shared.store.engine import Connection, Pool, connection_of
 
 SUBJECTS_MAX = 500
@@ -24,14 +26,14 @@ SETTLE = timedelta(seconds=2)
 
 
 class Sweeper:
-    """Applies due times of the active journeys; with `tells`, what consumers are told of it goes into the
+    """Applies due times of the journeys in force; with `tells`, what consumers are told of it goes into the
     outbox."""
 
     def __init__(
-        self, pool: Pool, journeys: Sequence[Journey], shard: int, clock: Clock, *, tells: bool = False
+        self, pool: Pool, in_force: InForce, shard: int, clock: Clock, *, tells: bool = False
     ) -> None:
         self._pool = pool
-        self._journeys = journeys
+        self._in_force = in_force
         self._shard = shard
         self._clock = clock
         self._tells = tells
@@ -41,28 +43,41 @@ class Sweeper:
 
         Raises:
             Transient: the store is away or busy; nothing was written, or all of it.
+            ConfigError: this version of Rejse can't fold what is active.
         """
+        while True:
+            try:
+                return await self._sweep_by(await self._in_force.latest())
+            except Contended:
+                self._in_force.outdate()
+
+    async def _sweep_by(self, folding: Folding) -> Sequence[Change]:
         async with connection_of(self._pool) as connection:
             while due := await self._due(connection):
                 async with connection.transaction():
+                    # What others fold by now would be put off as a state of a journey that nobody knows.
+                    if await hold_revision(connection) != folding.revision:
+                        raise Contended("other journeys are in force")
                     free = await self._locked(connection, due)
-                    changes = await self._sweep(connection, free)
+                    changes = await self._sweep(connection, free, folding)
                 if changes or not free:
                     return changes
         return []
 
-    async def _sweep(self, connection: Connection, subjects: Sequence[Subject]) -> Sequence[Change]:
+    async def _sweep(
+        self, connection: Connection, subjects: Sequence[Subject], folding: Folding
+    ) -> Sequence[Change]:
         now = self._clock.now()
         states = await read_states(connection, subjects, now, whole=False)
         changes = [
             run_clock(owner_id, journey, held, now, run)
-            for (owner_id, run), journey, held in states.due(self._journeys, now)
+            for (owner_id, run), journey, held in states.due(folding.journeys, now)
         ]
         changes = [change for change in changes if change.added]
-        await states.save_swept(connection, changes, self._journeys, now)
+        await states.save_swept(connection, changes, folding.journeys, now)
         await write_changes(connection, changes, self._shard, now)
         if self._tells:
-            await tell(connection, changes, now)
+            await tell(connection, folding.of_active(changes), now)
         return changes
 
     async def _locked(self, connection: Connection, due: Sequence[Subject]) -> list[Subject]:

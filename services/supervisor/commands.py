@@ -19,9 +19,6 @@ from shared import keys
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
-from shared.journey.catalog import all_definitions, load_definitions
-from shared.journey.definition import Definition
-from shared.journey.language import parse
 from shared.keys import KeyRecord, Scope
 from shared.store.embedded import embedded_postgres
 from shared.store.errors import classified
@@ -44,14 +41,6 @@ class StoreSettings:
     database_url: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class JourneySettings:
-    """See `shared.config.VARIABLES` for what each means."""
-
-    journeys_dir: Path | None
-    journeys: tuple[str, ...] | None
-
-
 def migrate(environ: Mapping[str, str]) -> None:
     """Bring the store to this version's shape."""
     with _store(environ) as database_url:
@@ -67,12 +56,12 @@ def create_key(environ: Mapping[str, str], scope: Scope, source: str) -> str:
     if not _SOURCE.fullmatch(source):
         raise ConfigError("a source's name has up to 64 letters, digits, dots, dashes and underscores")
     now = SystemClock().now()
-    return _with_store(environ, lambda store: create_in_store(store, scope, source, now))
+    return with_store(environ, lambda store: create_in_store(store, scope, source, now))
 
 
 def list_keys(environ: Mapping[str, str]) -> Sequence[KeyRecord]:
     """The valid keys, by source and scope."""
-    found = _with_store(environ, fetch_keys)
+    found = with_store(environ, fetch_keys)
     return sorted(found, key=lambda record: (record.source, record.scope, record.id))
 
 
@@ -83,7 +72,7 @@ def revoke_key(environ: Mapping[str, str], id_: str) -> None:
         ConfigError: there is no valid key of that id. A whole key that was given is not repeated.
     """
     now = SystemClock().now()
-    if not _with_store(environ, lambda store: revoke_in_store(store, id_, now)):
+    if not with_store(environ, lambda store: revoke_in_store(store, id_, now)):
         if id_.startswith("rejse_"):
             raise ConfigError(f"that is a key; give its id, {keys.key_id(id_)}")
         raise ConfigError(f"there is no valid key with the id {id_}")
@@ -91,7 +80,7 @@ def revoke_key(environ: Mapping[str, str], id_: str) -> None:
 
 def list_partitions(environ: Mapping[str, str]) -> Sequence[Position]:
     """Where each partition of each event log stands."""
-    return _with_store(environ, fetch_positions)
+    return with_store(environ, fetch_positions)
 
 
 def resume_partition(
@@ -105,45 +94,18 @@ def resume_partition(
     """
     now, by = SystemClock().now(), f"{getpass.getuser()}@{socket.gethostname()}"
     next_offset = FROM_BEGINNING if at is None else at
-    return _with_store(
+    return with_store(
         environ,
         lambda store: resume(store, partition, next_offset, log_id=log_id, resumed_by=by, now=now),
     )
 
 
-def known_definitions(environ: Mapping[str, str]) -> Sequence[tuple[Definition, bool]]:
-    """All definitions that there are, and whether the services would run each.
+def with_store(environ: Mapping[str, str], ask: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
+    """What is answered on a connection to the migrated store of the settings.
 
     Raises:
-        ConfigError: lists all that is wrong with them, and with the choice of active ones.
+        Transient: it was away or busy.
     """
-    settings = load(JourneySettings, environ)
-    active = {one.key for one in load_definitions(settings.journeys_dir, settings.journeys)}
-    found = all_definitions(settings.journeys_dir)
-    return [(definition, definition.key in active) for definition, _ in found]
-
-
-def validate(files: Sequence[Path]) -> Sequence[Definition]:
-    """The definitions of some files.
-
-    Raises:
-        ConfigError: lists all that is wrong in any of them.
-    """
-    problems: list[str] = []
-    found: list[Definition] = []
-    for file in files:
-        try:
-            found.append(parse(file.read_text("utf-8"), str(file)))
-        except (OSError, UnicodeDecodeError):
-            problems.append(f"{file}: can't be read as UTF-8 text")
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return found
-
-
-def _with_store(environ: Mapping[str, str], ask: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
     with _store(environ) as database_url:
         return asyncio.run(_asked(database_url, ask))
 

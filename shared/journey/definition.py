@@ -205,7 +205,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Definition:
     """One version of a journey. `hash` tells two texts of one key and version apart, and two ways to fold
-    them."""
+    them; `links` is the text, in JSON, of what `started_by` holds."""
 
     key: str
     version: int
@@ -225,6 +225,7 @@ class Definition:
     tallies: tuple[Tally, ...] = ()
     starts: tuple[Start, ...] = ()
     started_by: tuple[Started, ...] = ()
+    links: str = "[]"
     measures: tuple[str, ...] = ()
 
     @property

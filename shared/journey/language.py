@@ -5,7 +5,7 @@ Every problem of a file is reported at once, each with its line, its place and i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -61,21 +61,44 @@ def schema() -> Schema:
 def linked(definitions: Sequence[Definition]) -> tuple[Definition, ...]:
     """The definitions, each with the rules by which the others start it. Those are part of its hash: they
     change what it folds to."""
-    return tuple(_with_starts(one, definitions) for one in definitions)
+    return tuple(link(one, definitions) for one in definitions)
 
 
-def _with_starts(definition: Definition, others: Sequence[Definition]) -> Definition:
-    found = tuple(
-        Started(f"{other.key}.starts[{number}]", start.on)
+def link(definition: Definition, others: Iterable[Definition]) -> Definition:
+    """A definition with the rules by which the others start it."""
+    links = [
+        {"rule": f"{other.key}.starts[{number}]", "on": start["on"]}
         for other in sorted(others, key=lambda one: one.key)
-        for number, start in enumerate(other.starts)
-        if start.journey == definition.key
-    )
-    if not found:
-        return definition
+        if any(one.journey == definition.key for one in other.starts)
+        for number, start in enumerate(strict_yaml.load(other.source, [])["starts"])
+        if start["journey"] == definition.key
+    ]
+    return _with_links(definition, links) if links else definition
+
+
+def restored(source: str, links: str, name: str) -> Definition:
+    """A definition of before, from its text and its `links`.
+
+    Raises:
+        ConfigError: the language has changed, and this is no definition any more.
+    """
+    definition, found = parse(source, name), msgspec.json.decode(links)
+    return _with_links(definition, found) if found else definition
+
+
+def _with_links(definition: Definition, links: Sequence[Any]) -> Definition:
+    reading = Reading({})
+    found = tuple(Started(one["rule"], RULE.read(one["on"], one["rule"], reading)) for one in links)
+    if reading.problems:
+        raise ConfigError("\n".join(reading.problems))
     # Deterministic: the sets in a rule have another order in every process.
     starts = msgspec.json.encode(found, order="deterministic").decode()
-    return replace(definition, started_by=found, hash=_hash(f"{definition.source}\n{starts}"))
+    return replace(
+        definition,
+        started_by=found,
+        links=msgspec.json.encode(links).decode(),
+        hash=_hash(f"{definition.source}\n{starts}"),
+    )
 
 
 def _hash(text: str) -> str:

@@ -24,6 +24,17 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
 CUSTOMER = About("customer")
 
 
+def about_of(definition: Definition | None, run: str, account: str | None = None) -> About:
+    """What a run of a journey is about: the account of that identity, the thing of that name, or else the
+    customer."""
+    if account is not None:
+        kind, _, value = account.partition(":")
+        return About("account", kind, value)
+    if run:
+        return About("thing", definition.subject.property_name if definition else None, run)
+    return CUSTOMER
+
+
 class Upcoming(msgspec.Struct, frozen=True):
     """What will happen, and when, if no touchpoint comes first; `rule` names the clock of the definition."""
 

@@ -101,7 +101,29 @@ journey_definitions = Table(
     Column("hash", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("recorded_at", _TIME, nullable=False),
-    Column("backfilled_at", _TIME, comment="when every customer of before had been staged by it"),
+    Column("links", Text, nullable=False, comment="in JSON, the rules by which other journeys start it"),
+    Column("wanted_at", _TIME, comment="since when it is on its way to be active; null: it is not"),
+    Column("activated_at", _TIME, comment="since when it is the version that is read; null: it is not"),
+    Column("retired_at", _TIME, comment="when it was folded last: its states are of then"),
+    Column("reached", Uuid, comment="the customers up to here are staged by it; null: none of before is"),
+    Column("customers_done", BigInteger),
+    Column("customers_total", BigInteger, comment="how many there were at the start, or an estimate"),
+    Index(
+        "journey_definitions_active_idx",
+        "key",
+        unique=True,
+        postgresql_where=text("activated_at IS NOT NULL"),
+    ),
+    Index(
+        "journey_definitions_wanted_idx", "key", unique=True, postgresql_where=text("wanted_at IS NOT NULL")
+    ),
+)
+
+journeys_in_force = Table(
+    "journeys_in_force",
+    metadata,
+    Column("one", Boolean, primary_key=True, comment="there is one row"),
+    Column("revision", BigInteger, nullable=False, comment="raised with every change of what is folded"),
 )
 
 journey_states = Table(

@@ -18,7 +18,7 @@ from tests.bench.http import BadAnswer, Connection, connect, get, post
 from tests.bench.load import Job, Paced, percentile_ms
 from tests.bench.measure import Measure, interleaved
 from tests.bench.processes import PARTITIONS, apart, service
-from tests.bench.rig import Store, kafka, new_key, postgres
+from tests.bench.rig import kafka, new_key, postgres
 from tests.bench.table import Section, Target
 
 KAFKA, LOCAL = "through Kafka", "through the local log"
@@ -47,8 +47,10 @@ def measure(home: Path) -> Sequence[Section]:
         broker = parts.enter_context(kafka(home, core=None))
         on_kafka = {"kafka_bootstrap": broker.bootstrap, "kafka_partitions": str(PARTITIONS)}
         pipelines = {
-            KAFKA: parts.enter_context(_pipeline(home / "kafka", store, on_kafka)),
-            LOCAL: parts.enter_context(_pipeline(home / "local", store, {})),
+            name: parts.enter_context(
+                pipeline(home / folder, parts.enter_context(store.database()), settings)
+            )
+            for name, folder, settings in ((KAFKA, "kafka", on_kafka), (LOCAL, "local", {}))
         }
         numbers = itertools.count(1)
         rows = interleaved({name: partial(_sample, one, numbers) for name, one in pipelines.items()})
@@ -56,10 +58,10 @@ def measure(home: Path) -> Sequence[Section]:
 
 
 @contextlib.contextmanager
-def _pipeline(home: Path, store: Store, log: Mapping[str, str]) -> Iterator[Pipeline]:
+def pipeline(home: Path, database_url: str, log: Mapping[str, str]) -> Iterator[Pipeline]:
+    """A running Rejse on a store, and on the event log that the settings name."""
     home.mkdir()
     with ExitStack() as parts:
-        database_url = parts.enter_context(store.database())
         write_key, read_key = new_key(database_url, "write"), new_key(database_url, "read")
         settings = {"database_url": database_url, "data_dir": str(home / "data"), **log}
         ingest, stager, api = (
@@ -75,11 +77,11 @@ def _sample(pipeline: Pipeline, numbers: Iterator[int]) -> Measure:
     return found
 
 
-async def sampled(pipeline: Pipeline, run: int) -> Measure:
+async def sampled(pipeline: Pipeline, run: int, rate_s: float = RATE_S) -> Measure:
     """Send at the fixed rate and watch every so many-th event; latencies are from 2xx to visible."""
     async with asyncio.TaskGroup() as tasks:
         watchers = [await _Watcher.open(pipeline) for _ in range(_WATCHERS)]
-        load = _Sampled(pipeline, run, watchers, tasks)
+        load = _Sampled(pipeline, run, rate_s, watchers, tasks)
         loaded = await load.run()
     fresh_s = sorted(load.fresh_s)
     for watcher in watchers:
@@ -96,9 +98,14 @@ class _Sampled(Paced):
     """Paced events of which every so many-th is watched from its 2xx on."""
 
     def __init__(
-        self, pipeline: Pipeline, run: int, watchers: Sequence[_Watcher], tasks: asyncio.TaskGroup
+        self,
+        pipeline: Pipeline,
+        run: int,
+        rate_s: float,
+        watchers: Sequence[_Watcher],
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        super().__init__(Job(pipeline.ingest_port, (), SECONDS, pipeline.pids), RATE_S)
+        super().__init__(Job(pipeline.ingest_port, (), SECONDS, pipeline.pids), rate_s)
         self._key = pipeline.write_key
         self._run = run
         self._numbers = itertools.count()

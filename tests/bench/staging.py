@@ -13,6 +13,7 @@ import psutil
 from services.stager.app import SESSION
 from services.stager.batch import read_batch
 from services.stager.definitions import register
+from services.stager.in_force import InForce
 from services.stager.loop import LANES
 from services.stager.store import BatchStore, Claimed
 from shared.clock import Clock, SystemClock
@@ -21,7 +22,6 @@ from shared.errors import Contended
 from shared.eventlog.port import Record, partition_of
 from shared.failpoints import Failpoints
 from shared.journey.catalog import load_definitions
-from shared.journey.fold import Journey
 from shared.lifecycle import spare_the_collector
 from shared.store.engine import connection_of, open_pool
 from shared.store.ids import new_row_id
@@ -47,16 +47,19 @@ async def staged(
     found = DATA_SETS[data_set](touchpoints, customers, clock.now() - timedelta(days=730))
     lanes = list(_lanes(found))
     definitions = load_definitions(None, keys)
-    journeys = [Journey(definition) for definition in definitions]
     pool = await open_pool(database_url, connections_max=LANES, service="bench", server_settings=SESSION)
     async with pool:
         async with connection_of(pool) as connection:
             await register(connection, definitions, clock.now())
         store = BatchStore(
-            pool, journeys, log_id="bench", owner="bench", shard=0, new_id=new_row_id, failpoints=Failpoints()
+            pool,
+            InForce(pool),
+            log_id="bench",
+            owner="bench",
+            shard=0,
+            new_id=new_row_id,
+            failpoints=Failpoints(),
         )
-        for journey in journeys:
-            store.trust_absence(journey)
         spare_the_collector()
         before = time.monotonic(), time.process_time(), _cpu_s(postgres_pid)
         async with asyncio.TaskGroup() as tasks:

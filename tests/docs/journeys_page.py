@@ -16,7 +16,7 @@ _HEAD = """# The built-in journeys
 
 This page is made from the definitions by `python -m tests.docs.journeys_page`. `rejse journeys show KEY`
 prints a definition; [Write your own journey](writing-journeys.md) says what each part means. Only
-`{active}` is active unless `REJSE_JOURNEYS` says otherwise.
+`{active}` is active at first, unless `REJSE_JOURNEYS` says otherwise.
 
 The stages, their order and their words are the articles'. No article names a time: those in the definitions
 are ours, and marked so there. Copy a definition, give it a key of your own, and change them.

@@ -112,9 +112,19 @@ IN_THE_STAGER: tuple[Limit, ...] = (
     ),
     Limit("subjects of a sweep", "services.stager.sweeper:SUBJECTS_MAX", "the rest comes with the next one"),
     Limit(
-        "customers of a page of backfill",
-        "services.stager.backfill:CUSTOMERS_MAX",
+        "customers of a page of a backfill or a what-if",
+        "shared.store.pages:CUSTOMERS_MAX",
         "the rest comes with the next one",
+    ),
+    Limit(
+        "changes of stage told of a sample of a what-if",
+        "shared.store.what_if:HISTORY_MAX",
+        "the latest are told",
+    ),
+    Limit(
+        "touchpoints of a sample of a what-if",
+        "shared.store.what_if:SEEN_MAX",
+        "near misses are looked for among the newest",
     ),
     Limit(
         "stage changes published at once",
@@ -143,6 +153,12 @@ IN_THE_STAGER: tuple[Limit, ...] = (
     ),
 )
 IN_THE_API: tuple[Limit, ...] = (
+    Limit(
+        "a what-if",
+        "services.api.routes.definitions:WHAT_IF_TIMEOUT_S",
+        "those met by then are told of",
+    ),
+    Limit("samples of a what-if", "services.api.routes.definitions:SAMPLES_MAX", "422"),
     Limit("items of a page", "services.api.routes.parameters:LIMIT_MAX", "422"),
     Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
     Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),

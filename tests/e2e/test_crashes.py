@@ -84,6 +84,30 @@ def test_stagers_that_die_in_a_batch_are_taken_over(production: Installation) ->
     check(production, load)
 
 
+@pytest.mark.timeout(240)
+def test_a_stager_that_dies_in_a_backfill_is_gone_on_from(production: Installation) -> None:
+    """It dies in its third page, under load; another one goes on behind the second, and the version takes
+    over: what is read then is the fold of every timeline, and the counts equal the states."""
+    production.start("ingest")
+    dying = production.start("stager", REJSE_FAILPOINTS="stager.page:kill:3")
+    text = production.command("journeys", "show", "purchase-lifecycle")
+    newer = production.home / "newer.yaml"
+    newer.write_text(text.replace("version: 2", "version: 3").replace("after: 180d", "after: 9d"))
+    with Workload(production, threads=2, customers=200) as load:
+        eventually(production.stored, 60, until=(1_000).__le__)
+        production.command("journeys", "activate", str(newer), "--detach")
+        assert dying.wait(60) == -9
+        read = [one["version"] for one in production.get("/v1/journeys")["journeys"]]
+        production.start("stager", REJSE_STAGER_PORT=str(free_port()))
+        production.command("journeys", "activate", str(newer))
+        taken = load.total_acked()
+        eventually(load.total_acked, 60, until=lambda number: number >= taken + 200)
+
+    assert read == [2]
+    check(production, load)
+    assert [one["version"] for one in production.get("/v1/journeys")["journeys"]] == [3]
+
+
 def test_a_frozen_stager_that_wakes_up_writes_nothing_twice(production: Installation) -> None:
     """A stager freezes in an open batch for longer than the group's patience; the second one goes on, and
     the zombie's batch is refused when it wakes."""

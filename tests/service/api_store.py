@@ -32,6 +32,11 @@ from tests.support.journeys import EPOCH
 
 SOURCE = "desk"
 
+_RETIRE = "UPDATE journey_definitions SET activated_at = NULL, retired_at = $2 WHERE key = $1"
+_DEFINITION = """
+INSERT INTO journey_definitions (key, version, hash, source, links, recorded_at, activated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $6)
+"""
 _TRANSITION = """
 INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
     from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, run)
@@ -79,11 +84,17 @@ class ApiStore:
         for journey in self.journeys:
             definition = journey.definition
             await self.connection.execute(
-                "INSERT INTO journey_definitions VALUES ($1, $2, $3, $4, $5)",
+                _RETIRE,
+                definition.key,
+                EPOCH,
+            )
+            await self.connection.execute(
+                _DEFINITION,
                 definition.key,
                 definition.version,
                 definition.hash,
                 definition.source,
+                definition.links,
                 EPOCH,
             )
 

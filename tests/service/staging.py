@@ -10,6 +10,7 @@ from datetime import datetime
 from services.stager.backfill import Backfill
 from services.stager.batch import read_batch
 from services.stager.definitions import register
+from services.stager.in_force import InForce
 from services.stager.store import BatchStore, Claimed, Done
 from services.stager.sweeper import Sweeper
 from shared.codec import encode
@@ -29,6 +30,7 @@ class Staging:
 
     pool: Pool
     journeys: Sequence[Journey]
+    in_force: InForce
     store: BatchStore
     stands: Claimed
     tells: bool
@@ -44,17 +46,16 @@ class Staging:
 
     async def sweep(self, now: datetime) -> None:
         """Let time run to `now`."""
-        sweeper = Sweeper(self.pool, self.journeys, 1, ManualClock(now), tells=self.tells)
+        sweeper = Sweeper(self.pool, self.in_force, 1, ManualClock(now), tells=self.tells)
         while await sweeper.sweep():
             pass
 
     async def backfill(self, now: datetime) -> None:
         """Stage by every journey who was there before it."""
-        backfill = Backfill(self.pool, self.journeys, 2, ManualClock(now))
-        while pending := await backfill.pending():
-            reached = await backfill.page(pending[0])
-            while reached is not None:
-                reached = await backfill.page(pending[0], reached)
+        await self.in_force.follow()
+        backfill = Backfill(self.pool, self.in_force, 2, ManualClock(now), Failpoints())
+        while await backfill.page():
+            pass
 
     async def differences(self) -> list[str]:
         """What in the store isn't the fold of its timelines."""
@@ -69,16 +70,16 @@ async def staging(
     registered_at: datetime,
     *,
     tells: bool = False,
-    trusted: bool = True,
 ) -> AsyncIterator[Staging]:
-    """A stager on a store; `trusted`: to have every customer's state. With `tells` it fills the outbox."""
+    """A stager on a store. With `tells` it fills the outbox."""
     pool = await open_pool(database_url, connections_max=4, service="test")
     try:
         async with connection_of(pool) as connection:
             await register(connection, [journey.definition for journey in journeys], registered_at)
+        in_force = InForce(pool)
         store = BatchStore(
             pool,
-            journeys,
+            in_force,
             log_id="log",
             owner="test",
             shard=0,
@@ -86,8 +87,6 @@ async def staging(
             failpoints=Failpoints(),
             tells=tells,
         )
-        for journey in journeys if trusted else ():
-            store.trust_absence(journey)
-        yield Staging(pool, journeys, store, await store.claim(0, 0), tells)
+        yield Staging(pool, journeys, in_force, store, await store.claim(0, 0), tells)
     finally:
         await pool.close()

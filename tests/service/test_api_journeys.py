@@ -78,7 +78,9 @@ async def test_a_definition_is_told_whole(store: ApiStore, database_url: str) ->
 async def test_a_definition_that_cannot_be_read_hides_no_other(store: ApiStore, database_url: str) -> None:
     """A stored text that this version can't read is reported in the log; the other journeys are served."""
     await store.connection.execute(
-        "INSERT INTO journey_definitions VALUES ('future', 1, 'abc', 'key: future', $1)", EPOCH
+        "INSERT INTO journey_definitions (key, version, hash, source, links, recorded_at, activated_at)"
+        "VALUES ('future', 1, 'abc', 'key: future', '[]', $1, $1)",
+        EPOCH,
     )
     async with serving(database_url, await store.add_key()) as client:
         answer = (await client.get("/v1/journeys")).json()

@@ -141,3 +141,35 @@ async def test_the_states_of_a_customer_become_one_row(postgres: Postgres) -> No
         (customer_id, "order-1"): None,
         (other_id, ""): later,
     }
+
+
+_VERSIONS = """
+INSERT INTO journey_definitions (key, version, hash, source, recorded_at, backfilled_at)
+VALUES ('a', 1, '', '', now(), now()), ('a', 2, '', '', now(), now()), ('b', 1, '', '', now(), now()),
+    ('b', 3, '', '', now(), NULL)
+"""
+_STATUS = """
+SELECT key, version, activated_at IS NOT NULL, wanted_at IS NOT NULL, retired_at IS NOT NULL
+FROM journey_definitions ORDER BY key, version
+"""
+
+
+async def test_the_highest_version_is_the_active_one_or_on_its_way(postgres: Postgres) -> None:
+    """It was what everybody read, if its customers were all staged; lower ones have been folded no more."""
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0005")
+        connection = await asyncpg.connect(url)
+        await connection.execute(_VERSIONS)
+        await upgrade_async(url)
+        status = [tuple(row) for row in await connection.fetch(_STATUS)]
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    assert status == [
+        ("a", 1, False, False, True),
+        ("a", 2, True, False, False),
+        ("b", 1, False, False, True),
+        ("b", 3, False, True, False),
+    ]

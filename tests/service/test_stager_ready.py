@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.stager.app import STUCK_AFTER_S, checks
+from services.stager.in_force import InForce
 from services.stager.loop import REPORT_EVERY_S, Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
@@ -61,7 +62,13 @@ async def stager(tmp_path: Path, database_url: str) -> AsyncIterator[Stager]:
     # On the real clock: a poll of nothing has to end.
     reader = await LocalReader.open(tmp_path, SystemClock())
     store = BatchStore(
-        pool, [], log_id=reader.log_id, owner="me", shard=0, new_id=uuid7, failpoints=Failpoints("")
+        pool,
+        InForce(pool),
+        log_id=reader.log_id,
+        owner="me",
+        shard=0,
+        new_id=uuid7,
+        failpoints=Failpoints(""),
     )
     partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
     loop = Loop(reader, store, partitions, Metrics(CATALOGUE), clock, 10)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.stager.definitions import register
 from services.stager.sweeper import SETTLE
 from shared.journey.fold import Journey
 from shared.journey.language import parse
@@ -80,15 +79,10 @@ async def test_every_kind_of_run_ends_in_its_fold(
     arriving = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=5))))
     before = arriving[: data.draw(st.integers(0, len(arriving)))]
     await share([await World(world.pool, []).writer()], [(0, one) for one in before], 10)
-    async with connection_of(world.pool) as connection:
-        await register(connection, [journey.definition for journey in world.journeys], NOW)
     clock = ManualClock(NOW + SETTLE)
     writers = [await world.writer(0), await world.writer(1)]
     if not before or data.draw(st.booleans()):
         await world.backfill(clock)
-        for writer in writers:
-            for journey in world.journeys:
-                writer.store.trust_absence(journey)
     rest = arriving[len(before) :]
     while rest:
         some, rest = rest[:8], rest[8:]

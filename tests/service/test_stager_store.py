@@ -17,6 +17,7 @@ from services.stager import ids
 from services.stager.backfill import Backfill
 from services.stager.batch import read_batch
 from services.stager.definitions import register
+from services.stager.in_force import InForce
 from services.stager.store import BatchStore, Claimed, Done
 from services.stager.sweeper import SETTLE, Sweeper
 from shared.clock import Clock
@@ -88,11 +89,20 @@ class World:
 
     pool: Pool
     journeys: Sequence[Journey]
+    in_force: InForce = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.in_force = InForce(self.pool)
+
+    async def register(self) -> None:
+        """Ask for the journeys, as a stager does that begins."""
+        async with connection_of(self.pool) as connection:
+            await register(connection, [one.definition for one in self.journeys], NOW)
 
     async def writer(self, partition: int = 0, *, unseen_from: int = ids.UNSEEN_FROM) -> Writer:
         store = BatchStore(
             self.pool,
-            self.journeys,
+            self.in_force,
             log_id="log",
             owner=f"writer-{partition}",
             shard=partition,
@@ -100,6 +110,7 @@ class World:
             failpoints=Failpoints(),
             unseen_from=unseen_from,
         )
+        await self.register()
         writer = Writer(store, partition=partition)
         await writer.claim()
         return writer
@@ -120,14 +131,13 @@ class World:
             return await differences(connection, self.journeys, now)
 
     async def backfill(self, clock: Clock) -> None:
-        backfill = Backfill(self.pool, self.journeys, 5, clock)
-        while pending := await backfill.pending():
-            reached = await backfill.page(pending[0])
-            while reached is not None:
-                reached = await backfill.page(pending[0], reached)
+        await self.in_force.follow()
+        backfill = Backfill(self.pool, self.in_force, 5, clock, Failpoints())
+        while await backfill.page():
+            pass
 
     async def sweep(self, clock: Clock) -> None:
-        sweeper = Sweeper(self.pool, self.journeys, 7, clock)
+        sweeper = Sweeper(self.pool, self.in_force, 7, clock)
         while await sweeper.sweep():
             pass
 
@@ -439,8 +449,6 @@ async def test_a_definition_that_comes_later_stages_those_who_were_there_before(
     writer = await early.writer()
     await writer.commit(*(touchpoint(str(n), f"user_id:{n % 7}", day=n) for n in range(30)))
     clock = ManualClock(NOW)
-    async with connection_of(world.pool) as connection:
-        await register(connection, [one.definition for one in world.journeys], NOW)
     heir = await world.writer()
     await heir.commit(touchpoint("new", "user_id:3", day=31), touchpoint("other", "user_id:99", day=31))
     await world.backfill(clock)
@@ -469,11 +477,8 @@ async def test_who_has_no_state_after_the_backfill_is_at_the_beginning(world: Wo
         touchpoint("none", "user_id:none", type_="call_ended"),
     )
     late = World(world.pool, [Journey(parse(KEEN, "keen.yaml"))])
-    async with connection_of(world.pool) as connection:
-        await register(connection, [late.journeys[0].definition], NOW)
-    await late.backfill(ManualClock(NOW))
     heir = await late.writer()
-    heir.store.trust_absence(late.journeys[0])
+    await late.backfill(ManualClock(NOW))
     views = [
         touchpoint(f"more-{who}", f"user_id:{who}", day=1, type_="product_viewed") for who in ("half", "none")
     ]
@@ -512,10 +517,10 @@ async def test_rules_on_what_touchpoints_carry_hold_for_late_ones_too(world: Wor
 
 async def test_a_definition_that_is_there_before_any_customer_needs_no_backfill(world: World) -> None:
     """In a new store nobody can have a timeline from before."""
-    async with connection_of(world.pool) as connection:
-        await register(connection, [one.definition for one in world.journeys], NOW)
+    await world.register()
 
-    assert await Backfill(world.pool, world.journeys, 5, ManualClock(NOW)).pending() == []
+    assert await Backfill(world.pool, world.in_force, 5, ManualClock(NOW), Failpoints()).page() is None
+    assert (await world.in_force.follow()).journeys
 
 
 async def test_a_definition_can_not_change_under_its_version(world: World) -> None:

@@ -1,7 +1,7 @@
 """The oracle of the store: recomputes everything from the timelines and names what differs.
 
-`python -m tests.support.audit DATABASE_URL [JOURNEYS_DIR]` prints the differences, one a line, and ends
-with 1 if there are any.
+`python -m tests.support.audit DATABASE_URL` prints the differences of the active journeys, one a line, and
+ends with 1 if there are any.
 
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
 of each customer's and each account's timeline gives, run by run; the counts of unknown types what the
@@ -15,17 +15,16 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from shared.codec import decode
-from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey, fold, runs_of
 from shared.journey.state import Kept, Transition, decode_states
 from shared.journey.touch import Lens, Touch
+from shared.store.definitions import fetch_active
 from shared.store.engine import Connection
 from shared.store.ids import account_uid
 from shared.touchpoint_types import known_types
@@ -34,15 +33,16 @@ _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id
 _STATES = "SELECT customer_id, run, due_at, states FROM journey_states"
 _HISTORIES = """
 SELECT customer_id, run, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
-FROM stage_transitions WHERE journey_key = $1 AND superseded_at IS NULL ORDER BY customer_id, run, seq
+FROM stage_transitions WHERE journey_key = $1 AND version = $2 AND superseded_at IS NULL
+ORDER BY customer_id, run, seq
 """
 _COUNTS = """
 SELECT stage, paused, sum(count)::bigint AS count FROM stage_counts
-WHERE journey_key = $1 GROUP BY stage, paused
+WHERE journey_key = $1 AND version = $2 GROUP BY stage, paused
 """
 _FLOWS = """
 SELECT span, since, from_stage, from_paused, to_stage, to_paused, sum(count)::bigint AS count FROM stage_flows
-WHERE journey_key = $1 GROUP BY 1, 2, 3, 4, 5, 6
+WHERE journey_key = $1 AND version = $2 GROUP BY 1, 2, 3, 4, 5, 6
 """
 _UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GROUP BY type"
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
@@ -91,15 +91,18 @@ async def differences(
     for timeline in of_accounts.values():
         timeline.sort(key=lambda touch: (touch.at, touch.id))
     found += await _unknown_differences(connection, timelines)
-    kept: dict[str, dict[tuple[UUID, str], Kept]] = defaultdict(dict)
+    kept: dict[tuple[str, int], dict[tuple[UUID, str], Kept]] = {journey.version: {} for journey in journeys}
     for customer_id, run, due_at, states in await connection.fetch(_STATES):
         for one in decode_states(states):
-            kept[one.journey_key][customer_id, run] = one
+            version = (one.journey_key, one.version)
+            if version not in kept:
+                continue
+            kept[version][customer_id, run] = one
             if one.due_at is not None and (due_at is None or due_at > one.due_at):
                 found.append(f"{one.journey_key}: run {customer_id, run} is due before it is looked at")
     for journey in journeys:
         owners = of_accounts if journey.definition.subject.kind == "account" else timelines
-        found += await _journey_differences(connection, journey, owners, kept[journey.definition.key], now)
+        found += await _journey_differences(connection, journey, owners, kept[journey.version], now)
     return found
 
 
@@ -123,10 +126,10 @@ async def _journey_differences(
     states: dict[tuple[UUID, str], Kept],
     now: datetime | None,
 ) -> list[str]:
-    key = journey.definition.key
+    key, version = journey.version
     found: list[str] = []
     histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
-    for row in await connection.fetch(_HISTORIES, key):
+    for row in await connection.fetch(_HISTORIES, key, version):
         histories[row["customer_id"], row["run"]].append(Transition(*list(row)[2:]))
     counts: Counter[Any] = Counter()
     flows: Counter[Any] = Counter()
@@ -154,10 +157,10 @@ async def _journey_differences(
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {
-        (row["stage"], row["paused"]): row["count"] for row in await connection.fetch(_COUNTS, key)
+        (row["stage"], row["paused"]): row["count"] for row in await connection.fetch(_COUNTS, key, version)
     }
     found += _counter_differences(f"{key}: count of", counts, stored_counts)
-    stored_flows = {tuple(row)[:-1]: row["count"] for row in await connection.fetch(_FLOWS, key)}
+    stored_flows = {tuple(row)[:-1]: row["count"] for row in await connection.fetch(_FLOWS, key, version)}
     found += _counter_differences(f"{key}: flow", flows, stored_flows)
     return found
 
@@ -184,18 +187,20 @@ def _counter_differences(what: str, expected: Counter[Any], stored: dict[Any, in
     ]
 
 
-async def _audit(database_url: str, journeys_dir: Path | None) -> list[str]:
+async def _audit(database_url: str) -> list[str]:
     connection = await asyncpg.connect(database_url)
     try:
-        journeys = [Journey(definition) for definition in load_definitions(journeys_dir)]
         # One snapshot, so that a stager at work can't come between two of the questions.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await differences(connection, journeys)
+            active = await fetch_active(connection)
+            if not active:
+                return ["no journey is active"]
+            return await differences(connection, [Journey(one.definition()) for one in active])
     finally:
         await connection.close()
 
 
 if __name__ == "__main__":
-    found = asyncio.run(_audit(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None))
+    found = asyncio.run(_audit(sys.argv[1]))
     print("\n".join(found))
     sys.exit(1 if found else 0)

@@ -165,5 +165,8 @@ def _types_in(node: Any) -> list[str]:
     if not isinstance(node, dict):
         return []
     values = node.get("type", [])
+    if isinstance(values, dict):
+        # A mapping of an import says which values of a column mean which types.
+        return list(values["values"].values())
     own = [values] if isinstance(values, str) else [one for one in values if isinstance(one, str)]
     return own + [found for one in node.values() for found in _types_in(one)]

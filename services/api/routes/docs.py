@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from services.api.views import answers
+from services.api.views import answers, versions
 from shared.problem import MEDIA_TYPE
+from shared.store import what_if
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
@@ -22,12 +23,20 @@ _ANSWERS = (
     answers.Counts,
     answers.Flows,
     answers.TouchpointTypes,
+    versions.ValidJourney,
+    versions.JourneyVersion,
+    versions.JourneyVersions,
+    what_if.WhatIf,
     answers.ProblemAnswer,
 )
 
 SECURITY: Sequence[Mapping[str, Sequence[str]]] = [{"key": []}]
 SECURITY_SCHEMES = {
-    "key": {"type": "http", "scheme": "bearer", "description": "a key with the scope `read` or `admin`"}
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a key with the scope `read` or `admin`; definitions take an `admin` one",
+    }
 }
 
 _PARAMETER_ERRORS = {
@@ -38,7 +47,7 @@ _PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
     401: ("no valid key", "unauthorized", "a valid key is needed: Authorization: Bearer <key>", {}),
     403: ("the key has another scope", "wrong_scope", "this key has not the scope read", {}),
     404: ("there is none", "not_found", "there is nothing at this path", {}),
-    405: ("another method than GET", "method_not_allowed", "method not allowed at this path", {}),
+    405: ("another method", "method_not_allowed", "method not allowed at this path", {}),
     422: (
         "a parameter is unknown or wrong",
         "invalid_parameters",
@@ -55,6 +64,27 @@ _PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
 }
 
 
+_DEFINITION_ERRORS = {"errors": [{"line": 12, "detail": "stages[1].enter.tipe: is not known here"}]}
+_ADMIN_PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
+    **_PROBLEMS,
+    403: ("the key has another scope", "wrong_scope", "this key has not the scope admin", {}),
+    409: (
+        "the version is there with another text",
+        "version_exists",
+        "journey gym has changed but is still version 2: raise it",
+        {},
+    ),
+    413: ("the body is too large", "too_large", "a definition has at most 262144 bytes", {}),
+    422: (
+        "the definition, or a parameter, is wrong",
+        "invalid_definition",
+        "see errors for each place",
+        _DEFINITION_ERRORS,
+    ),
+    429: ("another one is at work", "what_if_running", "another what-if is at work", {}),
+}
+
+
 def schemas() -> dict[str, Any]:
     """The JSON schemas of all answers, by name."""
     _, components = msgspec.json.schema_components(_ANSWERS, ref_template=_REF)
@@ -68,12 +98,21 @@ def responses(answer: type[msgspec.Struct], example: Mapping[str, Any]) -> dict[
         200: {"description": (answer.__doc__ or "").strip(), "content": {"application/json": content}}
     }
     for status in _PROBLEMS:
-        documented[status] = _problem(status)
+        documented[status] = _problem(status, *_PROBLEMS[status])
     return documented
 
 
-def _problem(status: int) -> dict[str, Any]:
-    description, code, detail, more = _PROBLEMS[status]
+def admin_responses(
+    answer: type[msgspec.Struct], example: Mapping[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """The same of an operation that only an admin key may ask for."""
+    problems = {status: _problem(status, *problem) for status, problem in _ADMIN_PROBLEMS.items()}
+    return responses(answer, example) | problems
+
+
+def _problem(
+    status: int, description: str, code: str, detail: str, more: Mapping[str, Any]
+) -> dict[str, Any]:
     example = {
         "type": f"urn:rejse:problem:{code}",
         "title": code.replace("_", " "),

@@ -76,7 +76,9 @@ class Gate:
         if keyring is None:
             raise Problem(503, "store_unavailable", "the keys are not read yet", retry_after_s=_RETRY_AFTER_S)
         key = bearer(_authorization(scope))
-        if keyring.find(key, "read") is not None:
+        found = keyring.find(key, "read")
+        if found is not None:
+            scope["key_scope"] = found.scope
             return
         if keyring.find(key, "write") is not None:
             raise Problem(403, "wrong_scope", "this key has not the scope read")

@@ -35,7 +35,7 @@ _SUBSCRIBED = {
 }
 _COMPLAINT = {"en": "Open complaint", "da": "Åben klage", "sv": "Öppet klagomål"}
 _MEMBER = {"en": "Member", "da": "Medlem", "sv": "Medlem"}
-_RUN: dict[str, Any] = {
+RUN_EXAMPLE: dict[str, Any] = {
     "about": {"kind": "customer"},
     "stage": "member",
     "paused": False,
@@ -147,7 +147,7 @@ _EXAMPLE = {
     "labels": {"en": "Gym membership", "da": "Medlemskab", "sv": "Medlemskap"},
     "stages": [{"key": "member", "labels": _MEMBER}],
     "exits": [{"key": "left", "labels": {"en": "Left", "da": "Stoppet", "sv": "Slutat"}}],
-    "runs": [_RUN],
+    "runs": [RUN_EXAMPLE],
 }
 
 

@@ -12,7 +12,6 @@ from shared import strict_yaml
 from shared.journey.definition import Definition, Labels
 from shared.journey.fold import Journey
 from shared.journey.proof import Prover
-from shared.journey.standing import CUSTOMER, About
 from shared.journey.touch import Lens
 
 
@@ -43,17 +42,6 @@ class ActiveJourney:
             Article(article.number, article.language, article.title, article.by) if article else None,
             definition.subject.property_name or definition.subject.kind,
         )
-
-
-def about_of(definition: Definition | None, run: str, account: str | None = None) -> About:
-    """What a run of a journey is about: the account of that identity, the thing of that name, or else the
-    customer."""
-    if account is not None:
-        kind, _, value = account.partition(":")
-        return About("account", kind, value)
-    if run:
-        return About("thing", definition.subject.property_name if definition else None, run)
-    return CUSTOMER
 
 
 def activate(definition: Definition) -> ActiveJourney:

@@ -289,13 +289,13 @@ class TouchpointTypes(msgspec.Struct, frozen=True):
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):
-    """An error (RFC 9457). `code` is stable; `errors` names each wrong parameter; `request_id` finds the
-    line in the log."""
+    """An error (RFC 9457). `code` is stable; `errors` names each wrong parameter, or each wrong line of a
+    definition; `request_id` finds the line in the log."""
 
     type: str
     title: str
     status: int
     code: str
     detail: str
-    errors: Sequence[Mapping[str, str]] | msgspec.UnsetType = msgspec.UNSET
+    errors: Sequence[Mapping[str, str | int]] | msgspec.UnsetType = msgspec.UNSET
     request_id: UUID | msgspec.UnsetType = msgspec.UNSET

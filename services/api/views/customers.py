@@ -9,11 +9,11 @@ from uuid import UUID
 
 import asyncpg
 
-from services.api.views.active import ActiveJourney, about_of
+from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity
 from services.api.views.refs import CustomerRef
 from shared.journey import standing
-from shared.journey.standing import Upcoming
+from shared.journey.standing import Upcoming, about_of
 from shared.journey.state import NEVER, State, decode_states, mark_of
 from shared.store.engine import Connection, Pool, connection_of
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.api.views.active import ActiveJourney, about_of
+from services.api.views.active import ActiveJourney
 from services.api.views.answers import Proof
 from services.api.views.customers import ID_BY_ID, ID_BY_IDENTITY, QUERY_TIMEOUT_S
 from services.api.views.refs import CustomerRef
@@ -24,7 +24,7 @@ from shared.journey.fold import subject_of
 from shared.journey.misses import Seen
 from shared.journey.proof import History, ProofRun
 from shared.journey.reasons import TouchRef
-from shared.journey.standing import CUSTOMER, About
+from shared.journey.standing import CUSTOMER, About, about_of
 from shared.journey.state import NOWHERE, State, Transition, mark_of, state_in
 from shared.journey.touch import Lens, Touch
 from shared.store.engine import Connection, Pool, connection_of
@@ -36,7 +36,7 @@ RUNS_PROVED_MAX = 10
 """Of a customer's runs, those that entered a stage last."""
 
 _STATES = """
-SELECT named.id, d.backfilled_at IS NOT NULL AS has_all, s.owner_id, s.run, s.account, s.states
+SELECT named.id, d.activated_at IS NOT NULL AS has_all, s.owner_id, s.run, s.account, s.states
 FROM ({id}) AS named
 LEFT JOIN LATERAL (
     SELECT one.customer_id AS owner_id, one.run, {account} AS account, one.states FROM {rows}

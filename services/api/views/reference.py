@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-
-import asyncpg
+from collections.abc import Mapping
 
 from services.api.views.active import ActiveJourney, activate
 from shared.clock import Clock
 from shared.errors import ConfigError, RejseError, Transient
-from shared.journey.definition import Definition
-from shared.journey.language import linked, parse
 from shared.keys import Keyring
 from shared.logs import fields
 from shared.metrics import Metrics
+from shared.store.definitions import Version, fetch_active
 from shared.store.engine import Connection, Pool, connection_of
 from shared.store.keys import fetch_keys
 
@@ -27,11 +24,6 @@ log = logging.getLogger("rejse.api")
 
 REFRESH_EVERY_S = 1.0
 STALE_AFTER_S = 10.0
-
-_ACTIVE = """
-SELECT DISTINCT ON (key) key, version, hash FROM journey_definitions ORDER BY key, version DESC
-"""
-_SOURCES = "SELECT hash, source FROM journey_definitions WHERE hash = ANY($1::text[])"
 
 
 class Reference:
@@ -79,11 +71,10 @@ class Reference:
         self._refreshes.labels("ok").inc()
 
     async def _read_journeys(self, connection: Connection) -> Mapping[str, ActiveJourney]:
-        rows = await connection.fetch(_ACTIVE)
-        hashes = [row["hash"] for row in rows]
-        if not self._by_hash.keys() >= set(hashes):
-            self._by_hash |= _read_all(await connection.fetch(_SOURCES, hashes))
-        found = {row["key"]: self._by_hash[row["hash"]] for row in rows}
+        active = await fetch_active(connection)
+        known = self._by_hash
+        self._by_hash = {one.hash: known[one.hash] if one.hash in known else _read(one) for one in active}
+        found = {one.key: self._by_hash[one.hash] for one in active}
         return {key: journey for key, journey in found.items() if journey is not None}
 
     def _note_failure(self, error: RejseError) -> None:
@@ -95,25 +86,10 @@ class Reference:
         self._refreshes.labels("failed").inc()
 
 
-def _read_all(rows: Iterable[asyncpg.Record]) -> Mapping[str, ActiveJourney | None]:
-    """Stored definitions by hash; None for one that says what this version of Rejse can't read."""
-    texts = {row["hash"]: _read(row["source"]) for row in rows}
-    plain = [one for one in texts.values() if one is not None]
-    # What others say of how they start a journey is part of it, and of its hash.
-    started = {one.key: one for one in linked(plain)}
-    found: dict[str, ActiveJourney | None] = {}
-    for hash_, definition in texts.items():
-        if definition is not None and definition.hash != hash_:
-            definition = started[definition.key]
-            if definition.hash != hash_:
-                log.warning("definition_started_by_unknown", extra=fields(journey=definition.key))
-        found[hash_] = None if definition is None else activate(definition)
-    return found
-
-
-def _read(source: str) -> Definition | None:
+def _read(stored: Version) -> ActiveJourney | None:
+    """A stored definition, or None if it says what this version of Rejse can't read."""
     try:
-        return parse(source, "journey_definitions")
+        return activate(stored.definition())
     except ConfigError as error:
         log.error("definition_unreadable", extra=fields(error=str(error)))
         return None

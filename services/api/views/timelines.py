@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.api.views.active import ActiveJourney, about_of
+from services.api.views.active import ActiveJourney
 from services.api.views.answers import Cause, StageChangeItem, Timeline, TouchpointItem
 from services.api.views.customers import QUERY_TIMEOUT_S, find_id
 from services.api.views.position import (
@@ -27,6 +27,7 @@ from services.api.views.position import (
 )
 from services.api.views.refs import CustomerRef
 from shared.codec import decode
+from shared.journey.standing import about_of
 from shared.store.engine import Pool, connection_of
 
 _PAGE = f"""
@@ -55,7 +56,8 @@ SELECT * FROM (
             CASE WHEN touchpoint_id IS NULL THEN {BY_TIME} ELSE {CAUSED} END,
             journey_key COLLATE "C", version, seq, run)
             < ($4, $5, $6::int, $7::text, $8::int, $9::int, $15::text)
-        AND (journey_key, version) IN (SELECT key, max(version) FROM journey_definitions GROUP BY key)
+        AND (journey_key, version) IN (
+            SELECT key, version FROM journey_definitions WHERE activated_at IS NOT NULL)
     ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC, 5 DESC, 6 DESC, 7 DESC LIMIT $14)
 ) AS items
 ORDER BY at DESC, touchpoint_id DESC, rank DESC, journey DESC, version DESC, seq DESC, run DESC LIMIT $14
