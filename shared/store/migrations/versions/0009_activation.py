@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 # Until now the highest version was the one that was read, and the one that was backfilled.
 _STATEMENTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0009"
+revision = "0007"
 down_revision = "0006"
 
 # A row is rewritten at every touchpoint: the free space of a page keeps the new one beside the old, and one
