@@ -24,14 +24,14 @@ def list_() -> None:
 
     from services.supervisor.journeys import known
 
-    key, active = (Column(name, no_wrap=True) for name in ("key", "active"))
-    table = Table(key, "version", active, "about", "label", "stages and exits")
+    key, active, about_what = (Column(name, no_wrap=True) for name in ("key", "active", "about"))
+    table = Table(key, "version", active, about_what, "label")
     for one in known(os.environ):
-        about, label, places = "", "of another Rejse", ""
+        about, label = "", "of another Rejse"
         if one.definition:
             about = one.definition.subject.property_name or one.definition.subject.kind
-            label, places = one.definition.labels["en"], ", ".join(one.definition.places)
-        table.add_row(one.key, str(one.version), one.state, about, label, places)
+            label = one.definition.labels["en"]
+        table.add_row(one.key, str(one.version), one.state, about, label)
     Console(markup=False).print(table)
 
 
