@@ -110,15 +110,19 @@ class States:
         self, connection: Connection, changes: Iterable[Change], journeys: Collection[Journey], now: datetime
     ) -> None:
         """Write the changes, and in every row when time moves it next; what was due by now must be done."""
+        changed: dict[Subject, _Row] = {}
         for change in changes:
-            self._rows[change.customer_id, change.run].put(change)
+            row = changed[change.customer_id, change.run] = self._rows[change.customer_id, change.run]
+            row.put(change)
         known = {journey.version: journey for journey in journeys}
         for row in self._rows.values():
             for version, kept in row.kept.items():
                 if version in known:
                     kept.due_at = known[version].due_at(kept.state)
             row.due_at = min(_looks(row.kept.values(), now), default=None)
-        await _write(connection, self._rows, now)
+        await _write(connection, changed, now)
+        # Nothing has become known of the others: what does next may be known no later than its own time.
+        await _write(connection, {one: row for one, row in self._rows.items() if one not in changed}, NEVER)
 
 
 async def read_states(
@@ -146,8 +150,8 @@ async def _write(connection: Connection, rows: Mapping[Subject, _Row], now: date
     ]
     if new:
         await connection.copy_records_to_table("journey_states", columns=sql.STATE_COLUMNS, records=new)
-    if len(new) < len(rows):
-        old = [(subject, row) for subject, row in rows.items() if not row.is_new]
+    old = [(subject, row) for subject, row in rows.items() if not row.is_new]
+    if old:
         old.sort(key=lambda one: not one[0][1])
         await connection.execute(
             sql.SAVE_STATES,
