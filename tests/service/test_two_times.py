@@ -128,8 +128,11 @@ async def look(stager: Staging, who: str, as_of: AsOf, changes_max: int = 500) -
 _LOOKED_AT: list[Step] = [
     ("batch", 5, [(10, "order_completed", "web"), (37, "offer_declined", "phone")]),
     ("batch", 0, [(1, "call_ended", "app"), (12, "call_ended", "app"), (10, "product_viewed", "phone")]),
+    ("batch", 5, [(10, "order_completed", "web"), (37, "offer_declined", "phone")]),
+    ("sweep", 5, []),
+    ("batch", 0, [(1, "call_ended", "app"), (12, "call_ended", "app"), (10, "product_viewed", "phone")]),
     ("sweep", 6, []),
-    ("batch", 0, [(12, "call_ended", "app"), (1, "call_ended", "app"), (10, "product_viewed", "phone")]),
+    ("batch", 0, [(0, "call_ended", "app")]),
 ]
 
 
