@@ -14,8 +14,9 @@ import pytest
 from services.ingest.spool import SET_ASIDE_FILE, Spool
 from shared import codec
 from shared.clock import SystemClock
+from shared.errors import Transient
 from shared.eventlog.choose import open_reader
-from shared.eventlog.port import NewRecord, Outcome
+from shared.eventlog.port import EventReader, NewRecord, Outcome
 from shared.touchpoint import Touchpoint
 from tests.support.broker import Broker
 from tests.support.eventually import eventually_async
@@ -34,16 +35,21 @@ def absent_broker(tmp_path: Path) -> Broker:
 
 async def in_topic(broker: Broker, topic: str, data_dir: Path) -> list[Touchpoint]:
     """Every touchpoint of a topic, each partition's in order."""
-    reader = await open_reader(
-        kafka_bootstrap=broker.bootstrap,
-        data_dir=data_dir,
-        partitions=2,
-        replicas=1,
-        clock=SystemClock(),
-        topic=topic,
-        group_id=f"reader-of-{topic}",
-        accept_weak_topic=True,
-    )
+
+    async def opened() -> EventReader:
+        return await open_reader(
+            kafka_bootstrap=broker.bootstrap,
+            data_dir=data_dir,
+            partitions=2,
+            replicas=1,
+            clock=SystemClock(),
+            topic=topic,
+            group_id=f"reader-of-{topic}",
+            accept_weak_topic=True,
+        )
+
+    # A broker that was frozen names no node until its controller has heard of it again.
+    reader = await eventually_async(opened, 30, tolerate=(Transient,))
     try:
         bounds = {
             number: (await reader.bounds([number]))[number] for number in reader.assignment().partitions
