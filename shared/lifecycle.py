@@ -67,6 +67,13 @@ def spare_the_collector() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
+async def wait_for_stop(stop: asyncio.Event, timeout_s: float) -> None:
+    """Pause for so many seconds, or until the service is told to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await stop.wait()
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers of its own, for whoever serves decides when it stops, and with an
     acceptor of ours."""

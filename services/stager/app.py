@@ -30,6 +30,7 @@ from shared.failpoints import Failpoints
 from shared.health import health_listener
 from shared.journey.catalog import load_definitions
 from shared.journey.definition import Definition
+from shared.lifecycle import wait_for_stop
 from shared.logs import fields
 from shared.metrics import Metrics
 from shared.store.engine import Pool, connection_of, open_pool, require_durable, weaknesses
@@ -139,7 +140,7 @@ async def _prepare_store(
             return
         except Transient as error:
             log.warning("store_away", extra=fields(error=str(error)))
-            await _wait(stop, RETRY_S)
+            await wait_for_stop(stop, RETRY_S)
 
 
 async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventReader | None:
@@ -157,7 +158,7 @@ async def _join(settings: Settings, stop: asyncio.Event, clock: Clock) -> EventR
             return await _unless(stop, joining)
         except Transient as error:
             log.warning("log_away", extra=fields(error=str(error)))
-            await _wait(stop, RETRY_S)
+            await wait_for_stop(stop, RETRY_S)
     return None
 
 
@@ -186,7 +187,7 @@ async def _sweep(sweeper: Sweeper, metrics: Metrics, stop: asyncio.Event) -> Non
         for change in changes:
             timers.labels(change.journey.definition.key).inc(len(change.added))
         if not changes:
-            await _wait(stop, SWEEP_EVERY_S)
+            await wait_for_stop(stop, SWEEP_EVERY_S)
 
 
 async def _publish(
@@ -216,7 +217,7 @@ async def _publish(
             )
         except Transient as error:
             log.warning("log_away", extra=fields(topic=STAGE_CHANGES, error=str(error)))
-            await _wait(stop, RETRY_S)
+            await wait_for_stop(stop, RETRY_S)
             continue
         try:
             await Publisher(pool, writer, metrics, failpoints).run(stop)
@@ -237,12 +238,12 @@ async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -
             log.warning("backfill_failed", extra=fields(error=str(error)))
             page = None
         if page is None:
-            await _wait(stop, RETRY_S)
+            await wait_for_stop(stop, RETRY_S)
             continue
         customers.labels(page.version.key).inc(page.customers)
         if page.took_over:
             log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
-        await _wait(stop, page.seconds)
+        await wait_for_stop(stop, page.seconds)
 
 
 async def _follow(in_force: InForce, stop: asyncio.Event) -> None:
@@ -252,15 +253,7 @@ async def _follow(in_force: InForce, stop: asyncio.Event) -> None:
             await in_force.follow()
         except Transient as error:
             log.warning("store_away", extra=fields(error=str(error)))
-        await _wait(stop, FOLLOW_EVERY_S)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass
+        await wait_for_stop(stop, FOLLOW_EVERY_S)
 
 
 def checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:

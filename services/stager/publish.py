@@ -21,6 +21,7 @@ from services.stager.announce import with_id
 from shared.errors import Transient
 from shared.eventlog.port import EventWriter, NewRecord, Outcome
 from shared.failpoints import Failpoints
+from shared.lifecycle import wait_for_stop
 from shared.logs import fields
 from shared.metrics import Metrics
 from shared.store.engine import Pool, connection_of
@@ -59,7 +60,7 @@ class Publisher:
                     log.warning("stage_changes_wait", extra=fields(error=str(error)))
                 self._failing = True
             if pause_s:
-                await _wait(stop, pause_s)
+                await wait_for_stop(stop, pause_s)
 
     async def publish(self) -> int:
         """Publish some of what waits, and say how much; 0: nothing waits, or another process is at it.
@@ -88,11 +89,3 @@ class Publisher:
         outcomes = await self._writer.append(records, APPEND_TIMEOUT_S)
         if any(outcome is not Outcome.KEPT for outcome in outcomes):
             raise Transient(self._writer.wrong() or "the log did not keep every stage change")
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.api.routes.docs import responses
-from services.api.routes.operation import Answer, invalid_parameters
+from services.api.routes.operation import Answer
 from services.api.routes.parameters import (
     LIMIT_MAX,
     JourneyKey,
@@ -17,6 +17,7 @@ from services.api.routes.parameters import (
     Ref,
     Time,
     active_journey,
+    at_cursor,
     customer_ref,
     no_customer,
     past,
@@ -107,12 +108,8 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
 
 
 def _as_of(wanted: HistoryParameters, clock: Clock) -> AsOf:
-    if wanted.cursor is not None:
-        try:
-            return from_cursor(wanted.cursor)
-        except ValueError as error:
-            raise invalid_parameters([("cursor", str(error))]) from None
-    return AsOf(
+    asked = AsOf(
         None if wanted.at is None else past("at", wanted.at, clock),
         None if wanted.known_at is None else past("known_at", wanted.known_at, clock),
     )
+    return at_cursor(wanted.cursor, from_cursor, asked)

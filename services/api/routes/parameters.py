@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Path
@@ -15,6 +16,8 @@ from services.api.views.reference import Reference
 from services.api.views.refs import CustomerRef, parse_ref
 from shared.clock import Clock
 from shared.problem import Problem
+
+T = TypeVar("T")
 
 LIMIT_MAX = 500
 """Items of a page."""
@@ -55,6 +58,20 @@ class Parameters(BaseModel):
     """The query parameters of an operation; any other is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def at_cursor(text: str | None, read: Callable[[str], T], beginning: T) -> T:
+    """Where a page goes on: what a cursor says, or the beginning where there is none.
+
+    Raises:
+        Problem: 422, it is no cursor of this operation.
+    """
+    if text is None:
+        return beginning
+    try:
+        return read(text)
+    except ValueError as error:
+        raise invalid_parameters([("cursor", str(error))]) from None
 
 
 def customer_ref(segment: str) -> CustomerRef:

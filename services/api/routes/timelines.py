@@ -9,10 +9,19 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.api.routes.docs import responses
-from services.api.routes.operation import Answer, invalid_parameters
-from services.api.routes.parameters import LIMIT_MAX, Parameters, Ref, Time, customer_ref, no_customer, past
+from services.api.routes.operation import Answer
+from services.api.routes.parameters import (
+    LIMIT_MAX,
+    Parameters,
+    Ref,
+    Time,
+    at_cursor,
+    customer_ref,
+    no_customer,
+    past,
+)
 from services.api.views.answers import Timeline
-from services.api.views.position import END, Position, from_cursor
+from services.api.views.position import END, from_cursor
 from services.api.views.reference import Reference
 from services.api.views.timelines import BEGIN, Filter, find_timeline
 from shared.clock import Clock
@@ -112,7 +121,7 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
             reference.journeys,
             customer_ref(ref),
             wanted.filter(clock),
-            _position(wanted.cursor),
+            at_cursor(wanted.cursor, from_cursor, END),
             wanted.limit,
         )
         if found is None:
@@ -126,12 +135,3 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         response_class=Answer,
         tags=["customers"],
     )
-
-
-def _position(cursor: str | None) -> Position:
-    if cursor is None:
-        return END
-    try:
-        return from_cursor(cursor)
-    except ValueError as error:
-        raise invalid_parameters([("cursor", str(error))]) from None

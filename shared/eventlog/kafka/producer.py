@@ -1,4 +1,4 @@
-"""One life of an idempotent producer, from its start to its certain end: it sends batches, and never again.
+"""One life of an idempotent producer, from its start to its certain end: it sends each batch once.
 
 aiokafka's own producer sends a failed batch again for as long as it takes, can't raise its epoch after one,
 and can't be ended while the broker is away. This one uses aiokafka's connections and its encoding alone. It
