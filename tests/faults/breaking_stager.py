@@ -15,10 +15,8 @@ from shared.clock import SystemClock
 from shared.touchpoint import Touchpoint
 from tests.faults.breaking_ingest import _lacks_memory
 from tests.faults.memory import starved
-from tests.faults.rig import PARTITIONS, STAGERS, TOPIC
+from tests.faults.rig import PARTITIONS, READY_S, STAGERS, TOPIC
 from tests.faults.scene import ANY_STAGER, Fault, Scene
-from tests.support.child import RigError
-from tests.support.eventually import eventually
 from tests.support.ports import free_port
 
 POINTS = ("claimed", "read", "begin", "fenced", "sorted", "filed", "folded", "before_commit", "after_commit")
@@ -62,11 +60,11 @@ def _zombie(point: str, scene: Scene) -> None:
     zombie = rig.launch(scene.stager, REJSE_FAILPOINTS=f"stager.{point}:stop:{scene.chance.randint(1, 4)}")
     scene.wait_for(lambda: _stands_still(zombie.pid))
     began_s = time.monotonic()
-    eventually(lambda: not _owned(scene, zombie.pid), 60, tolerate=(RigError,))
+    scene.wait_for(lambda: not _owned(scene, zombie.pid))
     rig.diary.took(f"takeover from a stager frozen at stager.{point}", time.monotonic() - began_s)
     scene.lasts(began_s + _SESSION_S + 2 - time.monotonic())
     zombie.resume()
-    rig.service(scene.stager).await_ready(90)
+    rig.service(scene.stager).await_ready(READY_S)
 
 
 def _owned(scene: Scene, pid: int) -> int:

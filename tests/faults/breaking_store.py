@@ -48,8 +48,9 @@ def _killed(scene: Scene) -> None:
 def _backend_killed(scene: Scene) -> None:
     """PostgreSQL then ends all sessions and recovers by itself."""
     postgres = scene.rig.postgres
-    pid = eventually(lambda: postgres.execute(_A_SESSION), 60, tolerate=(RigError,))
-    os.kill(int(pid), signal.SIGKILL)
+    pid = scene.wait_for(lambda: postgres.execute(_A_SESSION))
+    if not scene.rig.diary.broken:
+        os.kill(int(pid), signal.SIGKILL)
     eventually(lambda: postgres.execute("SELECT 1"), 60, tolerate=(RigError,))
 
 

@@ -241,7 +241,7 @@ class Play:
             with self._rig.holding(*fault.parts):
                 self._play(fault, chance, STAGERS[0])
             return
-        stager = eventually(lambda: self._rig.any_stager(chance.randrange(len(STAGERS))), 300)
+        stager = eventually(lambda: self._rig.any_stager(chance.randrange(len(STAGERS))), 900)
         assert stager is not None
         try:
             self._play(fault, chance, stager)
