@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import pytest
+import uvloop
 from aiokafka import errors
 
 from shared.errors import ConfigError, LogReplaced, Permanent, RejseError, Transient
-from shared.eventlog.kafka.errors import MEANING, is_refusal, translated
+from shared.eventlog.kafka.errors import MEANING, came_too_late, is_refusal, translated
 
 CLASSES: frozenset[type[Exception]] = frozenset(
     found
@@ -54,6 +56,26 @@ def test_a_class_that_the_table_lacks_means_what_its_base_means() -> None:
     newer = type("Newer", (errors.NotLeaderForPartitionError,), {})
 
     assert type(translated(newer())) is Transient
+
+
+def test_a_write_to_a_connection_that_has_just_been_closed_finds_kafka_away() -> None:
+    """As uvloop tells it, which raises no OSError there; any other RuntimeError is a bug."""
+
+    async def write_too_late() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            writer.write(b"late")
+
+    with pytest.raises(RuntimeError) as caught:
+        uvloop.run(write_too_late())
+
+    assert came_too_late(caught.value)
+    assert type(translated(caught.value)) is Transient
+    bug = RuntimeError("dictionary changed size during iteration")
+    assert translated(bug) is bug
 
 
 def test_an_error_that_is_not_the_drivers_stays_what_it_is() -> None:

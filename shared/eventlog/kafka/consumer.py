@@ -12,10 +12,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError
 
 from shared.eventlog.kafka.connections import close_connections
-from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.errors import DRIVER_ERRORS, translated
 
 SESSION_TIMEOUT_MS = 8_000
 HEARTBEAT_MS = 1_000
@@ -61,7 +60,7 @@ async def cluster_id(bootstrap: str, timeout_s: float) -> str:
         async with asyncio.timeout(timeout_s):
             await admin.start()
             cluster = await admin.describe_cluster()
-    except (KafkaError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translated(error) from error
     finally:
         await admin.close()

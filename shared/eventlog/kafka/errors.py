@@ -153,12 +153,22 @@ MEANING: Mapping[type[Exception], type[RejseError] | None] = {
 """Every class of `aiokafka.errors`; None stands for a bug of ours, which is raised as it is."""
 
 
+DRIVER_ERRORS = (errors.KafkaError, OSError, RuntimeError)
+"""What a call of the driver may raise and `translated` has an answer to."""
+
+
+def came_too_late(error: Exception) -> bool:
+    """Whether an error is uvloop's for a write to a connection that has just been closed, which the driver
+    doesn't know yet: asyncio's own transports say nothing there, and the driver expects an OSError."""
+    return isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
+
+
 def translated(error: Exception) -> Exception:
     """The error of our tree that stands for a driver's error, or the error itself where that is a bug.
 
     A network error or a timeout below the driver counts as the log being away.
     """
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or came_too_late(error):
         return Transient(f"Kafka is away: {type(error).__name__}")
     for kind in type(error).__mro__:
         if kind in MEANING:

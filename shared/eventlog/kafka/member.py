@@ -14,7 +14,6 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError
 
 from shared.clock import Clock
 from shared.errors import RejseError
@@ -26,7 +25,7 @@ from shared.eventlog.kafka.consumer import (
     new_consumer,
     on_heartbeat,
 )
-from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.errors import DRIVER_ERRORS, translated
 from shared.eventlog.kafka.vigil import Question, Vigil
 from shared.logs import fields
 
@@ -82,7 +81,7 @@ class Member:
             async with asyncio.timeout(timeout_s):
                 await consumer.start()
                 await self._settled.wait()
-        except (KafkaError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translated(error) from error
         on_heartbeat(consumer, self._vigil.group_heard)
 

@@ -13,7 +13,13 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
@@ -21,6 +27,7 @@ from aiokafka.structs import TopicPartition
 from shared.clock import Clock
 from shared.eventlog.background import Background
 from shared.eventlog.kafka.connections import close_connections
+from shared.eventlog.kafka.errors import came_too_late
 from shared.eventlog.kafka.lanes import Departure, Lanes, ProducerId
 
 _REQUEST_TIMEOUT_MS = 5_000
@@ -95,6 +102,10 @@ class KafkaProducer:
         self._unanswered += 1
         try:
             response = await self._client.send(node, request)
+        except RuntimeError as error:
+            if not came_too_late(error):
+                raise
+            raise KafkaConnectionError("the connection has just been closed") from error
         finally:
             self._waiting_since_s = self._clock.monotonic_s()
             self._unanswered -= 1

@@ -16,7 +16,6 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import (
     IllegalStateError,
-    KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
@@ -25,7 +24,7 @@ from shared.clock import Clock
 from shared.errors import LogReplaced, Transient
 from shared.eventlog.background import Background
 from shared.eventlog.kafka.consumer import cluster_id
-from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.errors import DRIVER_ERRORS, translated
 from shared.eventlog.kafka.member import Member
 from shared.eventlog.kafka.vigil import SILENT_S
 from shared.eventlog.port import Assignment, Bounds, Record
@@ -121,7 +120,7 @@ class KafkaReader:
                 begin = await self._consumer.beginning_offsets(places)
                 end = await self._consumer.end_offsets(places)
             answered = True
-        except (KafkaError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translated(error) from error
         finally:
             self._member.asked("bounds", answered)
@@ -152,7 +151,7 @@ class KafkaReader:
         except OffsetOutOfRangeError:
             # What was within the bounds a moment ago has gone since.
             raise Transient("the log was cut meanwhile") from None
-        except (KafkaError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translated(error) from error
         finally:
             for place in within:
@@ -262,7 +261,7 @@ class KafkaReader:
             self._rewind()
             self._check_outside(error)
             return {}
-        except (KafkaError, OSError) as error:
+        except DRIVER_ERRORS as error:
             self._rewind()
             raise translated(error) from error
         return fetched
@@ -311,7 +310,9 @@ class KafkaReader:
     async def _commit(self, offsets: Mapping[Any, int]) -> None:
         try:
             await self._consumer.commit(offsets)
-        except KafkaError as error:
+        except DRIVER_ERRORS as error:
+            if translated(error) is error:
+                raise
             _log.info("kafka_hint_lost", extra=fields(error=type(error).__name__))
 
 

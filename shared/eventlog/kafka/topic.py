@@ -9,10 +9,10 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
 from shared.errors import ConfigError
-from shared.eventlog.kafka.errors import translated
+from shared.eventlog.kafka.errors import DRIVER_ERRORS, translated
 from shared.eventlog.port import RECORD_BYTES_MAX
 
 MESSAGE_BYTES_MIN = RECORD_BYTES_MAX + 1024
@@ -44,7 +44,7 @@ async def ensure_topic(
     try:
         async with asyncio.timeout(timeout_s):
             await _ensure(bootstrap, topic, partitions, replicas, timeout_s, accept_weak)
-    except (KafkaError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translated(error) from error
 
 

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, NoError, UnknownError
 from shared.clock import Clock
 from shared.errors import ConfigError, RejseError
 from shared.eventlog.background import Background
-from shared.eventlog.kafka.errors import is_refusal
+from shared.eventlog.kafka.errors import DRIVER_ERRORS, is_refusal, translated
 from shared.eventlog.kafka.lanes import Call, Departure
 from shared.eventlog.kafka.producer import KafkaProducer
 from shared.eventlog.kafka.sizes import BatchSize
@@ -178,7 +178,9 @@ class KafkaWriter:
             if not self._topic_is_there:
                 await self._ensure_topic()
             self._producer = await KafkaProducer.start(self._bootstrap, self._topic, self._clock)
-        except (KafkaError, OSError, RejseError) as error:
+        except (*DRIVER_ERRORS, RejseError) as error:
+            if translated(error) is error and not isinstance(error, RejseError):
+                raise
             _log.warning("kafka_producer_not_started", extra=fields(error=type(error).__name__))
             self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _BACKOFF_S_MAX)
         finally:
