@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from shared.journey import words
 from shared.journey.compiled import Rules, instant
-from shared.journey.plan import WayOut
 from shared.journey.reasons import Window
 from shared.journey.rules import Count, Rule, counts_in
 from shared.journey.state import State
@@ -62,20 +61,22 @@ class Memory:
         elif count.ago is not None:
             yield from (at + count.ago for at in times if at + count.ago > self._now)
 
-    def windows(self, ways: Iterable[WayOut]) -> list[Window]:
-        """What time alone will change in what some rules have seen, the earliest first."""
-        found = {one for way in ways for count in counts_in(way.on) for one in self._windows(way, count)}
+    def windows(self, rules: Iterable[tuple[str, Rule]]) -> list[Window]:
+        """What time alone will change in what some rules, by their names, have seen, the earliest first."""
+        found = {
+            one for name, rule in rules for count in counts_in(rule) for one in self._windows(name, count)
+        }
         return sorted(found, key=lambda one: (one.at, one.rule, one.says))
 
-    def _windows(self, way: WayOut, count: Count) -> Iterator[Window]:
+    def _windows(self, name: str, count: Count) -> Iterator[Window]:
         counted = self.counted(count)
         if not counted.times:
             return
         what = words.touchpoints(count.matcher)
         first = f"{what} at {words.moment(counted.times[0])}"
         if count.within is not None:
-            says = f"the {first} falls out of the {words.duration(count.within)} of {way.rule}"
-            yield Window(kind="ends", at=counted.times[0] + count.within, rule=way.rule, says=says)
+            says = f"the {first} falls out of the {words.duration(count.within)} of {name}"
+            yield Window(kind="ends", at=counted.times[0] + count.within, rule=name, says=says)
         elif count.ago is not None and counted.times[0] + count.ago > self._now:
             says = f"the {first} lies {words.duration(count.ago)} back"
-            yield Window(kind="ripens", at=counted.times[0] + count.ago, rule=way.rule, says=says)
+            yield Window(kind="ripens", at=counted.times[0] + count.ago, rule=name, says=says)

@@ -16,7 +16,7 @@ from shared.journey.clocks import RunningClock
 from shared.journey.fold import Journey
 from shared.journey.misses import Seen
 from shared.journey.nearness import Nearness
-from shared.journey.reasons import NearRule, TouchRef, Window
+from shared.journey.reasons import NearBeside, NearRule, TouchRef, Window
 from shared.journey.standing import CUSTOMER, About, OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind, State, Transition
 
@@ -50,9 +50,10 @@ class ProofRun(msgspec.Struct, frozen=True, kw_only=True):
 
     `observed` are the stages entered in this lap, `inferred` those before them that no touchpoint told of.
     `transitions` are in order; `earlier_transitions` more came before them. `near` are the rules that could
-    move the customer, the nearest first; near misses were looked for among the newest `touchpoints_seen`
-    touchpoints. `next` is what will happen first if no touchpoint comes, `then` what follows in turn;
-    `windows` move nobody, but change what the rules have seen.
+    move the customer, and `near_beside` those that could change what stands beside the stage, the nearest
+    first; near misses were looked for among the newest `touchpoints_seen` touchpoints. `next` is what will
+    happen first if no touchpoint comes, `then` what follows in turn; `windows` move nobody, but change what
+    the rules have seen.
     """
 
     about: About
@@ -71,6 +72,7 @@ class ProofRun(msgspec.Struct, frozen=True, kw_only=True):
     transitions: Sequence[ProofTransition]
     earlier_transitions: int
     near: Sequence[NearRule]
+    near_beside: Sequence[NearBeside]
     touchpoints_seen: int
     clocks: Sequence[RunningClock]
     windows: Sequence[Window]
@@ -114,6 +116,7 @@ class Prover:
             transitions=[self._told(*change) for change in history],
             earlier_transitions=history[0][0].seq if history else 0,
             near=nearness.rules(),
+            near_beside=nearness.beside(),
             touchpoints_seen=len(seen.newest),
             clocks=clocks.running(journey, state),
             windows=nearness.windows(),

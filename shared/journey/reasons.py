@@ -120,6 +120,13 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, tag_field="code", tag="
     since: datetime
 
 
+class Stands(msgspec.Struct, frozen=True, kw_only=True, tag_field="code", tag="stands"):
+    """What the rule would open or turn on is so already, since then."""
+
+    says: str
+    since: datetime
+
+
 class NotForThem(msgspec.Struct, frozen=True, kw_only=True, tag_field="code", tag="audience"):
     """The journey begins only for others: `personas` that the customer's isn't among, or the `reasons` why
     they are not whom it is for."""
@@ -131,8 +138,19 @@ class NotForThem(msgspec.Struct, frozen=True, kw_only=True, tag_field="code", ta
 
 
 Reason: TypeAlias = (
-    TooFew | OtherValue | Passed | Awaited | Forbidden | TooSoon | NoWay | Elsewhere | Blocked | NotForThem
+    TooFew
+    | OtherValue
+    | Passed
+    | Awaited
+    | Forbidden
+    | TooSoon
+    | NoWay
+    | Elsewhere
+    | Blocked
+    | Stands
+    | NotForThem
 )
+BesideKind: TypeAlias = Literal["substage", "open", "close", "signal_on", "signal_off"]
 
 
 class NearRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +165,18 @@ class NearRule(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     says: str
     rank: int
+    progress: float
+    reasons: Sequence[Reason]
+
+
+class NearBeside(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that could change what stands beside the stage, the substage, overlay or signal `about`, and why
+    it hasn't. Such rules don't compete. `progress` is as for the rules that move the customer."""
+
+    change: BesideKind
+    about: str
+    rule: str
+    says: str
     progress: float
     reasons: Sequence[Reason]
 

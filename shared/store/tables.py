@@ -75,6 +75,7 @@ account_members = Table(
     Column("account_id", Uuid, primary_key=True),
     Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked them: the evidence"),
     Column("linked_at", _TIME, nullable=False),
+    Index("account_members_account_id_idx", "account_id", "customer_id"),
 )
 
 account_touchpoints = Table(

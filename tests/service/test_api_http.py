@@ -152,6 +152,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
 
     assert set(document["paths"]) == {
         "/v1/accounts/{account_id}",
+        "/v1/accounts/{account_id}/members",
         "/v1/customers/{ref}",
         "/v1/customers/{ref}/timeline",
         "/v1/customers/{ref}/journeys/{key}",

@@ -19,7 +19,8 @@ from shared.journey.language import linked, parse
 from shared.touchpoint import CHANNELS, Touchpoint
 from tests.service.api_store import ApiStore, serving, store_of, touchpoint
 from tests.support.journeys import EPOCH, EVERYTHING, WHOLE, all_journeys
-from tests.support.proof_checker import check
+from tests.support.near_checker import check_near
+from tests.support.proof_checker import at, check
 from tests.support.stories import BUILT_IN
 
 GYM = Journey(parse((Path(__file__).parents[2] / "docs/examples/gym.yaml").read_text(), "gym.yaml"))
@@ -85,6 +86,12 @@ async def test_a_proof_tells_why_what_was_close_and_what_comes_next(gym: ApiStor
     assert (nearest["to"], nearest["says"]) == ("regular", "store_visited on 8 days within 30 d")
     assert [reason["code"] for reason in nearest["reasons"]] == ["blocked", "count"]
     assert [one["to"] for one in run["near"]] == ["regular", "left"]
+    beside = {one["rule"]: [reason["says"] for reason in one["reasons"]] for one in run["near_beside"]}
+    complained = f"{begin + timedelta(days=8, hours=1):%Y-%m-%d %H:%M:%S}Z"
+    assert beside["complaint.open"][0] == f"the interruption complaint is open already, since {complained}"
+    assert beside["complaint.close"] == ["waits for complaint_resolved"]
+    assert beside["at_risk.on"][0] == f"the signal at_risk is on already, since {complained}"
+    assert beside["at_risk.off"][0].startswith("2 of 2 store_visited within 7 d, and waits for the next one")
     (pause,) = [one for one in run["clocks"] if one["kind"] == "pause"]
     assert (pause["since"], pause["restarts_on"]) == (rfc3339(begin + timedelta(days=8)), "store_visited")
     assert (run["next"]["at"], run["next"]["rule"]) == (pause["at"], "member.pause")
@@ -116,17 +123,38 @@ async def test_the_stage_follows_from_the_proof_and_the_timeline_alone(database_
                     proof = (await client.get(f"/v1/customers/user_id:{number}/journeys/{key}")).json()
                     moved += len(proof["runs"][0]["transitions"])
 
-                    check(proof, timeline, definition)
+                    check_all(proof, timeline, definition)
                     for spoiled in spoil(proof, chance):
                         with pytest.raises(AssertionError):
-                            check(spoiled, timeline, definition)
+                            check_all(spoiled, timeline, definition)
     assert moved > 300
 
 
+def check_all(proof: Any, timeline: Sequence[Any], definition: Any) -> None:
+    derived = check(proof, timeline, definition)
+    check_near(proof["runs"][0], derived, max([datetime.fromisoformat(proof["as_of"]), *map(at, timeline)]))
+
+
 def spoil(proof: Any, chance: Random) -> Iterator[Any]:
-    """Proofs that say something else: a change less, another cause, another stage, another time."""
+    """Proofs that say something else: a change less, another cause, another stage, another time, a rule less
+    that came near, and another number that it has counted."""
     run = proof["runs"][0]
     changes = run["transitions"]
+    for name in ("near", "near_beside"):
+        if run[name]:
+            yield {**proof, "runs": [{**run, name: spoiled_reasons(run[name][0]) + run[name][1:]}]}
+        for number, one in enumerate(run[name]):
+            if not any(reason["code"] == "from" for reason in one["reasons"]):
+                others = run[name][:number] + run[name][number + 1 :]
+                yield {**proof, "runs": [{**run, name: others}]}
+                yield from (
+                    {
+                        **proof,
+                        "runs": [{**run, name: [*others, {**one, "reasons": [{**reason, "have": 99}]}]}],
+                    }
+                    for reason in one["reasons"]
+                    if reason["code"] == "count"
+                )
     if not changes:
         return
     number = chance.randrange(len(changes))
@@ -142,6 +170,14 @@ def spoil(proof: Any, chance: Random) -> Iterator[Any]:
         yield {**proof, "runs": [{**run, "transitions": transitions}]}
     yield {**proof, "runs": [{**run, "stage": "nowhere"}]}
     yield {**proof, "runs": [{**run, "entered_at": "2020-01-01T00:00:00Z"}]}
+
+
+def spoiled_reasons(near: Any) -> list[Any]:
+    """One that is blocked by what isn't open, or that is on already since the year 2000."""
+    reason = {"code": "stands", "says": "", "since": "2000-01-01T00:00:00Z"}
+    if "to" in near:
+        reason |= {"code": "blocked", "overlay": "nothing"}
+    return [{**near, "reasons": [*near["reasons"], reason]}]
 
 
 def random_touchpoint(chance: Random, id_: str) -> Touchpoint:

@@ -175,6 +175,43 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
     assert (wrong.status_code, wrong.json()["errors"][0]["parameter"]) == (422, "account_id")
 
 
+async def test_the_members_of_an_account_are_listed_page_by_page(database_url: str) -> None:
+    """Everybody who has acted for it, once, in the order of their ids, each with the first of the touchpoints
+    that were staged in its name; not those of other accounts. A page goes on behind the one before."""
+    touchpoints = [
+        said(number, on(number, "meeting_held", "meeting"), f"user_id:{number % 5}", "account_id:acme")
+        for number in range(10)
+    ]
+    touchpoints.append(said(10, on(10, "meeting_held", "meeting"), "user_id:other", "account_id:beta"))
+    async with told(database_url, [], touchpoints, 11) as client:
+        refs = [f"/v1/customers/user_id:{number}" for number in range(5)]
+        customers = [(await answered(client, ref))["id"] for ref in refs]
+        whole = await answered(client, "/v1/accounts/acme/members")
+        other = await answered(client, "/v1/accounts/beta/members", limit="1")
+        pages = [await answered(client, "/v1/accounts/acme/members", limit="2")]
+        while (cursor := pages[-1]["next_cursor"]) is not None:
+            pages.append(await answered(client, "/v1/accounts/acme/members", limit="2", cursor=cursor))
+        timelines = [await answered(client, f"{ref}/timeline", kind="touchpoint") for ref in refs]
+        account = await answered(client, "/v1/accounts/acme")
+        wrong = {
+            path: await client.get(f"/v1/accounts/{path}")
+            for path in ("gamma/members", "acme/members?cursor=x", "acme/members?limit=501", "%20/members")
+        }
+
+    assert (whole["id"], whole["account_id"], whole["next_cursor"]) == (account["id"], "acme", None)
+    assert [one["customer"] for one in whole["members"]] == sorted(customers)
+    assert [len(page["members"]) for page in pages] == [2, 2, 1]
+    assert [one for page in pages for one in page["members"]] == whole["members"]
+    assert (len(other["members"]), other["next_cursor"]) == (1, None)
+    # The story is staged its end first: the later of each one's two touchpoints linked them.
+    latest = {one["customer"]: one["items"][0]["id"] for one in timelines}
+    assert {one["customer"]: one["touchpoint"] for one in whole["members"]} == latest
+    assert all(one["linked_at"] for one in whole["members"])
+    codes = {path: (answer.status_code, answer.json()["code"]) for path, answer in wrong.items()}
+    assert codes.pop("gamma/members") == (404, "account_not_found")
+    assert set(codes.values()) == {(422, "invalid_parameters")}
+
+
 async def test_of_very_many_things_the_latest_are_told(database_url: str) -> None:
     """An answer stays small: of a customer's orders the hundred that entered a stage last."""
     text = BUILT_IN[SERVICE].source.replace("key: service", "key: services")

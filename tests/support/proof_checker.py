@@ -17,8 +17,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _COMBINATIONS = ("all", "any", "none")
 
 
-def check(proof: Json, timeline: Sequence[Json], definition: Json) -> None:
-    """Fail unless all that the proof says of where the customer is, and why, follows from the timeline."""
+def check(proof: Json, timeline: Sequence[Json], definition: Json) -> Derived:
+    """Fail unless all that the proof says of where the customer is, and why, follows from the timeline; what
+    follows is returned."""
     (run,) = proof["runs"]
     told = run["transitions"]
     assert run["earlier_transitions"] == 0, "ask for the whole history"
@@ -52,6 +53,7 @@ def check(proof: Json, timeline: Sequence[Json], definition: Json) -> None:
     assert (run["next"] and (_instant(run["next"]["at"]), run["next"]["rule"])) == (due and (due[0], due[4]))
     clocks = sorted((_instant(one["at"]), one["rule"]) for one in run["clocks"])
     assert clocks == sorted((one[0], one[4]) for one in derived.dues())
+    return derived
 
 
 def at(said: Json) -> datetime:
@@ -79,6 +81,7 @@ class Derived:
     told: list[tuple[Any, ...]] = field(default_factory=list)
     known: dict[str, Any] = field(default_factory=dict)
     seen: list[tuple[Json, Json]] = field(default_factory=list)
+    met_so_far: list[tuple[Json, Json]] = field(default_factory=list)
     before_entry: int = 0
     in_place: list[tuple[Json, Json]] = field(default_factory=list)
 
@@ -129,6 +132,7 @@ class Derived:
         when, id_ = at(touchpoint), touchpoint["id"]
         self.known = learnt(self.known, touchpoint["traits"])
         self.seen.append((touchpoint, self.known))
+        self.met_so_far.append((touchpoint, self.known))
         for tally in self.part("tallies"):
             if tally["key"] not in self.final:
                 if "until" in tally and self.holds(tally["until"], touchpoint):
@@ -282,14 +286,17 @@ class Derived:
     def count_met(self, said: Json, when: datetime) -> bool:
         if said.keys() == {"trait"}:
             return passes_all(said["trait"], self.known)
-        seen = self.seen[self.before_entry :] if said.get("in_stage") else self.seen
-        found = [at(one) for one, known in seen if matches(said, one, known)]
+        found = self.counted(said, when)
         if "ago" in said:
             return bool(found) and found[0] <= when - length(said["ago"])
-        if "within" in said:
-            found = [one for one in found if one >= when - length(said["within"])]
         number = len({one.date() for one in found} if "distinct" in said else found)
         return number >= int(said.get("at_least", 1))
+
+    def counted(self, said: Json, when: datetime) -> list[datetime]:
+        """The times of all touchpoints that count by then."""
+        seen = self.seen[self.before_entry :] if said.get("in_stage") else self.seen
+        found = [at(one) for one, known in seen if matches(said, one, known)]
+        return [one for one in found if "within" not in said or one >= when - length(said["within"])]
 
 
 def parts(rule: Json) -> list[tuple[str, Any]]:

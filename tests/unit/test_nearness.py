@@ -361,6 +361,111 @@ def test_a_trait_that_was_told_too_far_back_is_said_to_be_another_one() -> None:
     assert "value" not in reason
 
 
+BESIDE = f"""
+key: edges
+version: 1
+labels: {LABELS}
+stages:
+  - {{key: one, labels: {LABELS}, enter: {{type: begin}}}}
+  - key: two
+    labels: {LABELS}
+    enter: {{type: move}}
+    substages:
+      - {{key: new, labels: {LABELS}}}
+      - {{key: used, labels: {LABELS}, enter: {{type: view, at_least: 2, in_stage: true}}}}
+exits: [{{key: gone, labels: {LABELS}, enter: {{on: {{type: leave}}}}}}]
+overlays:
+  - {{key: complaint, kind: interruption, labels: {LABELS}, from: two, open: {{type: complaint}},
+      close: {{type: answer, property: {{solved: true}}}}}}
+signals:
+  - {{key: ready, labels: {LABELS}, on: {{type: view, at_least: 3, within: 14d}}, off: {{type: refuse}}}}
+"""
+WITHIN = "view within 14 d; the oldest counts until"
+
+
+@pytest.mark.parametrize(
+    ("happenings", "expected"),
+    [
+        pytest.param(
+            [on(1, "complaint"), on(2, "view")],
+            {
+                "complaint.open": [
+                    "only in two, and the customer is in start",
+                    "waits for complaint",
+                    "complaint at 2026-01-02 00:00:00Z was one, and something stood in the way",
+                ],
+                "ready.on": [
+                    "only once the journey has begun, and the customer is in start",
+                    f"1 of 3 {WITHIN} 2026-01-17 00:00:00Z",
+                ],
+            },
+            id="before the beginning",
+        ),
+        pytest.param(
+            [on(0, "begin"), on(1, "move"), on(2, "view"), on(3, "complaint"), on(4, "answer")],
+            {
+                "two.used.enter": ["1 of 2 view since entering the stage"],
+                "complaint.open": [
+                    "the interruption complaint is open already, since 2026-01-04 00:00:00Z",
+                    "waits for complaint",
+                ],
+                "complaint.close": [
+                    "waits for answer with property solved true",
+                    "property solved of answer is nothing, not true",
+                ],
+                "ready.on": [f"1 of 3 {WITHIN} 2026-01-17 00:00:00Z"],
+            },
+            id="an open overlay, and an answer that did not close it",
+        ),
+        pytest.param(
+            [
+                on(0, "begin"),
+                on(1, "move"),
+                on(2, "complaint"),
+                on(3, "answer", properties={"solved": True}),
+                *(on(number, "view") for number in (4, 5, 6)),
+            ],
+            {
+                # It did open the overlay, which has closed since: nothing stood in its way.
+                "complaint.open": ["waits for complaint"],
+                "ready.on": [
+                    "the signal ready is on already, since 2026-01-07 00:00:00Z",
+                    "3 of 3 view within 14 d, and waits for the next one",
+                ],
+                "ready.off": ["waits for refuse"],
+            },
+            id="closed again, the last substage, and a signal that is on",
+        ),
+        pytest.param(
+            [on(0, "begin"), on(1, "move"), on(2, "complaint"), on(3, "leave")],
+            {
+                "complaint.open": [
+                    "the interruption complaint is open already, since 2026-01-03 00:00:00Z",
+                    "only in two, and the customer is in gone",
+                    "waits for complaint",
+                ],
+                "complaint.close": ["waits for answer with property solved true"],
+                "ready.on": ["0 of 3 view within 14 d"],
+            },
+            id="in an exit signals still go on, and what is open still closes",
+        ),
+    ],
+)
+def test_what_stands_beside_the_stage_names_what_it_lacks(
+    happenings: list[Happening], expected: Mapping[str, list[str]]
+) -> None:
+    """Each rule that could open, close, go on or off, or enter a later substage: what stands in its way, and
+    what is missing. What is not there has nothing that could end it."""
+    journey = Journey(parse(BESIDE, "edges.yaml"))
+    timeline = touches(journey, happenings)
+    state, _ = fold(journey, timeline, day(8))
+
+    found = Nearness(journey, state, Seen(timeline[::-1]), day(8)).beside()
+
+    assert {one.rule: [reason.says for reason in one.reasons] for one in found} == expected
+    assert [one.progress for one in found] == sorted((one.progress for one in found), reverse=True)
+
+
 def test_windows_say_when_they_end_and_what_ripens() -> None:
     """Time alone takes touchpoints out of windows and lets others lie far enough back, at its instant."""
     text = f"""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.journey import clocks
+from shared.journey.beside import rules_beside
 from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
@@ -23,11 +24,14 @@ from shared.journey.reasons import (
     Blocked,
     Elsewhere,
     Forbidden,
+    NearBeside,
     NearRule,
     NotForThem,
     NoWay,
     OtherValue,
+    Passed,
     Reason,
+    Stands,
     TooFew,
     TooSoon,
 )
@@ -131,8 +135,10 @@ def counts_right(definition: Definition, timeline: list[Touch], now: datetime) -
     plain = PlainFold(definition).run(timeline, now)
     memory = Memory(journey.plans.rules, state, now)
 
-    for way in ways_out(definition, state.place):
-        for count in counts_in(way.on):
+    rules = [way.on for way in ways_out(definition, state.place)]
+    rules += [one.on for one in rules_beside(definition, state)]
+    for rule in rules:
+        for count in counts_in(rule):
             if not memory.has(count):
                 continue
             counted, times = memory.counted(count), plain.counted(count, now)
@@ -153,28 +159,37 @@ def says_what_keeps_a_rule(definition: Definition, timeline: list[Touch]) -> Non
     state, _ = fold(journey, before, touch.at)
     nearness = Nearness(journey, state, Seen(before[::-1]), touch.at)
     near = {one.rule: one for one in nearness.rules()}
-    ways = {way.rule: way for way in ways_out(definition, state.place)}
+    beside = {one.rule: one for one in nearness.beside()}
+    ways = {way.rule: way.on for way in ways_out(definition, state.place)}
     plain = PlainFold(definition).run(before, touch.at)
     refused = state.place is None and not plain.is_admitted(touch.at)
     told = len(plain.told)
-    plain.meet(touch)
 
     assert near.keys() == ways.keys()
-    names_what_it_missed(near.values(), before, state.entered_at)
+    assert len(beside) == len(nearness.beside()) == len(list(rules_beside(definition, state)))
+    assert beside.keys() == set(could_change_beside(plain))
+    names_what_it_missed((*near.values(), *beside.values()), before)
+    comes_near_behind_the_entry(near.values(), state.entered_at)
+    passed_in_vain((*near.values(), *beside.values()), plain)
     for one in near.values():
         assert any(isinstance(reason, NotForThem) for reason in one.reasons) == refused
     if any(name.startswith("trait.") for name in touch.content):
         return  # what a touchpoint teaches may take away what stood in its way
+    plain.meet(touch)
     told_now = plain.told[told:]
     moved_by = next((rule for _, kind, _, _, _, rule in told_now if kind in MOVES), None)
-    closed = {rule for _, kind, _, _, _, rule in told_now if kind == "close"}
+    done = {rule for *_, rule in told_now}
     if moved_by is not None:
-        assert not list(in_the_way(near[moved_by].reasons, closed))
+        assert not list(in_the_way(near[moved_by].reasons, done))
         return
-    for rule, way in ways.items():
-        count = way.on
+    for rule in done & beside.keys():
+        assert not list(in_the_way(beside[rule].reasons, done, f"{beside[rule].about}.close"))
+    on = ways | {one.rule: one.on for one in rules_beside(definition, state)}
+    told_of: list[Near] = [*near.values(), *beside.values()]
+    for rule, reasons in ((one.rule, one.reasons) for one in told_of):
+        count = on[rule]
         if isinstance(count, Count) and not count.distinct_days and not count.is_condition:
-            lacks = [one.more for one in near[rule].reasons if isinstance(one, TooFew)]
+            lacks = [one.more for one in reasons if isinstance(one, TooFew)]
             if matches(count.matcher, touch, plain.known):
                 assert [plain.holds(count, touch)] == [more == 1 for more in lacks]
 
@@ -182,14 +197,36 @@ def says_what_keeps_a_rule(definition: Definition, timeline: list[Touch]) -> Non
 MOVES = {"enter", "regress", "lap", "exit", "return"}
 
 
-def in_the_way(reasons: Iterable[Reason], closed: Set[str]) -> Iterator[Reason]:
-    """What one touchpoint can't take away, unless it closes an overlay."""
+def could_change_beside(plain: PlainFold) -> Iterator[str]:
+    """The names of the rules of a stage's later substages, and of all that opens, goes on, or could end."""
+    stage = plain.stage()
+    if stage is not None:
+        keys = [one.key for one in stage.substages]
+        for one in stage.substages[keys.index(plain.substage) + 1 if plain.substage else 0 :]:
+            if one.enter is not None:
+                yield f"{stage.key}.{one.key}.enter"
+    for overlay in plain.definition.overlays:
+        yield f"{overlay.key}.open"
+        if overlay.key in plain.open:
+            yield f"{overlay.key}.close"
+    for signal in plain.definition.signals:
+        yield f"{signal.key}.on"
+        if signal.key in plain.signals and signal.off is not None:
+            yield f"{signal.key}.off"
+
+
+def in_the_way(reasons: Iterable[Reason], done: Set[str], ends: str = "") -> Iterator[Reason]:
+    """What one touchpoint can't take away, unless it closes an overlay: one that blocks, or, by the rule
+    `ends`, the one that it opens anew."""
     for reason in reasons:
         if isinstance(reason, Blocked):
-            if f"{reason.overlay}.close" not in closed:
+            if f"{reason.overlay}.close" not in done:
+                yield reason
+        elif isinstance(reason, Stands):
+            if ends not in done:
                 yield reason
         elif isinstance(reason, NoWay):
-            if all(list(in_the_way(way.reasons, closed)) for way in reason.ways):
+            if all(list(in_the_way(way.reasons, done)) for way in reason.ways):
                 yield reason
         elif isinstance(reason, Elsewhere | Forbidden | TooSoon) or (
             isinstance(reason, TooFew) and reason.more > 1
@@ -197,11 +234,42 @@ def in_the_way(reasons: Iterable[Reason], closed: Set[str]) -> Iterator[Reason]:
             yield reason
 
 
-def names_what_it_missed(near: Iterable[NearRule], before: list[Touch], entered_at: datetime | None) -> None:
+Near = NearRule | NearBeside
+
+
+def all_reasons(reasons: Iterable[Reason]) -> Iterator[Reason]:
+    """The reasons, and those of each way and of whom a journey is for."""
+    for reason in reasons:
+        yield reason
+        if isinstance(reason, NoWay):
+            for way in reason.ways:
+                yield from all_reasons(way.reasons)
+        elif isinstance(reason, NotForThem):
+            yield from all_reasons(reason.reasons)
+
+
+def names_what_it_missed(near: Iterable[Near], before: list[Touch]) -> None:
+    """A touchpoint that missed is one of the customer's, and carries the value that it is said to."""
     for one in near:
-        for reason in one.reasons:
+        for reason in all_reasons(one.reasons):
             if isinstance(reason, OtherValue) and reason.touchpoint is not None:
                 (touch,) = [touch for touch in before if touch.id == reason.touchpoint.id]
-                assert entered_at is None or touch.at > entered_at
                 if reason.source in ("channel", "owner"):
                     assert getattr(touch, reason.source) == reason.value not in reason.operands
+
+
+def comes_near_behind_the_entry(near: Iterable[NearRule], entered_at: datetime | None) -> None:
+    """What the customer did before they came to where they are is no near miss of a way out."""
+    for one in near:
+        for reason in all_reasons(one.reasons):
+            if isinstance(reason, OtherValue | Passed) and reason.touchpoint is not None:
+                assert entered_at is None or reason.touchpoint.at > entered_at
+
+
+def passed_in_vain(near: Iterable[Near], plain: PlainFold) -> None:
+    """What is said to have been all that a rule asks for, with something in its way, did nothing by it."""
+    did = {(rule, cause) for *_, cause, rule in plain.told}
+    for one in near:
+        for reason in all_reasons(one.reasons):
+            if isinstance(reason, Passed):
+                assert (one.rule, reason.touchpoint.id) not in did

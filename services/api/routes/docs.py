@@ -15,6 +15,7 @@ _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Customer,
     answers.Account,
+    answers.Members,
     answers.Proof,
     answers.Timeline,
     answers.History,

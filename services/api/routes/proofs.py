@@ -34,6 +34,7 @@ _SUBSCRIBED = {
     "channel": "store",
 }
 _COMPLAINT = {"en": "Open complaint", "da": "Åben klage", "sv": "Öppet klagomål"}
+_AT_RISK = {"en": "At risk", "da": "På vej væk", "sv": "På väg bort"}
 _MEMBER = {"en": "Member", "da": "Medlem", "sv": "Medlem"}
 RUN_EXAMPLE: dict[str, Any] = {
     "about": {"kind": "customer"},
@@ -55,7 +56,7 @@ RUN_EXAMPLE: dict[str, Any] = {
             "blocks": ["regular"],
         }
     ],
-    "signals": [],
+    "signals": [{"key": "at_risk", "labels": _AT_RISK, "since": "2026-02-01T18:00:00Z"}],
     "tallies": [
         {
             "key": "visits",
@@ -108,6 +109,29 @@ RUN_EXAMPLE: dict[str, Any] = {
             ],
         }
     ],
+    "near_beside": [
+        {
+            "change": "signal_off",
+            "about": "at_risk",
+            "rule": "at_risk.off",
+            "says": "2 × store_visited within 7 d",
+            "progress": 0.5,
+            "reasons": [
+                {
+                    "code": "count",
+                    "says": "1 of 2 store_visited within 7 d; the oldest counts until 2026-02-07 17:00:00Z",
+                    "what": "store_visited",
+                    "have": 1,
+                    "need": 2,
+                    "more": 1,
+                    "unit": "touchpoints",
+                    "within": "7 d",
+                    "in_stage": False,
+                    "counted_until": "2026-02-07T17:00:00Z",
+                }
+            ],
+        }
+    ],
     "touchpoints_seen": 10,
     "clocks": [
         {
@@ -119,15 +143,29 @@ RUN_EXAMPLE: dict[str, Any] = {
             "says": "21 d in the stage without store_visited",
             "restarts_on": "store_visited",
             "patience": False,
-        }
+        },
+        {
+            "kind": "signal_off",
+            "about": "at_risk",
+            "at": "2026-04-02T18:00:00Z",
+            "since": "2026-02-01T18:00:00Z",
+            "rule": "at_risk.off_after",
+            "says": "60 d after it went on",
+        },
     ],
     "windows": [
+        {
+            "kind": "ends",
+            "at": "2026-02-07T17:00:00Z",
+            "rule": "at_risk.off",
+            "says": "the store_visited at 2026-01-31 17:00:00Z falls out of the 7 d of at_risk.off",
+        },
         {
             "kind": "ends",
             "at": "2026-02-13T17:30:00Z",
             "rule": "regular.enter",
             "says": "the store_visited at 2026-01-14 17:30:00Z falls out of the 30 d of regular.enter",
-        }
+        },
     ],
     "next": {
         "at": "2026-02-21T17:00:00Z",
@@ -136,7 +174,15 @@ RUN_EXAMPLE: dict[str, Any] = {
         "to_paused": True,
         "rule": "member.pause",
     },
-    "then": [],
+    "then": [
+        {
+            "at": "2026-04-02T18:00:00Z",
+            "change": "signal_off",
+            "to": "member",
+            "to_paused": True,
+            "rule": "at_risk.off_after",
+        }
+    ],
 }
 # FastAPI drops every null of the document, so the examples have none.
 _EXAMPLE = {
@@ -168,8 +214,8 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
 
     async def get_proof(ref: Ref, key: JourneyKey, wanted: Annotated[ProofParameters, Query()]) -> Response:
         """Why a customer is where they are in a journey: every transition with its cause, the rules that came
-        close and what each of them lacks, the running clocks, and what happens next and when if nothing else
-        does."""
+        close, of stages and of what stands beside them, and what each of them lacks, the running clocks, and
+        what happens next and when if nothing else does."""
         active = active_journey(reference, key)
         found = await find_proof(pool, active, customer_ref(ref), wanted.before, wanted.limit, clock.now())
         if found is None:

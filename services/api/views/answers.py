@@ -74,6 +74,23 @@ class Account(msgspec.Struct, frozen=True):
     journeys: Sequence[CustomerJourney]
 
 
+class Member(msgspec.Struct, frozen=True):
+    """A customer who has acted for an account, since when that is known, and the touchpoint that tells it."""
+
+    customer: UUID
+    linked_at: datetime
+    touchpoint: UUID
+
+
+class Members(msgspec.Struct, frozen=True):
+    """A page of an account's members in the order of their ids; without `next_cursor` it is the last one."""
+
+    id: UUID
+    account_id: str
+    members: Sequence[Member]
+    next_cursor: str | None
+
+
 class Place(msgspec.Struct, frozen=True):
     """A stage or an exit of a journey."""
 
