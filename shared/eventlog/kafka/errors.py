@@ -160,7 +160,7 @@ DRIVER_ERRORS = (errors.KafkaError, OSError, RuntimeError)
 def came_too_late(error: Exception) -> bool:
     """Whether an error is uvloop's for a write to a connection that has just been closed, which the driver
     doesn't know yet: asyncio's own transports say nothing there, and the driver expects an OSError."""
-    return isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
+    return type(error) is RuntimeError and str(error).endswith("the handler is closed")
 
 
 def translated(error: Exception) -> Exception:
