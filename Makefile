@@ -46,11 +46,9 @@ bench: $(STAMPS)/test $(STAMPS)/data $(QUIX)/stamp java $(KAFKA)/stamp ## Measur
 	$(BIN)/python -m tests.bench $(PART)
 
 faults: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## Break everything around Rejse and check what it promises (PART=... picks one part)
-	$(BIN)/pytest -q -o addopts= tests/faults/test_disks.py
 	$(BIN)/python -m tests.faults $(ARGS) $(PART)
 
 faults-full: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## The same, as much as a release shows: takes hours
-	$(BIN)/pytest -q -o addopts= tests/faults/test_disks.py
 	$(BIN)/python -m tests.faults --full $(ARGS) $(PART)
 
 lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.catalogue import FAULTS, MAY_BE_MISSING, chosen, dealt
+from tests.faults.catalogue import DISKS, FAULTS, MAY_BE_MISSING, chosen, dealt
+from tests.faults.disks import lacking
 from tests.faults.play import Play, Size
-from tests.faults.report import Report
+from tests.faults.report import Line, Report
 from tests.faults.rig import Rig
 from tests.faults.scale import Scale
 
@@ -21,6 +22,8 @@ _RELEASE = Size(acked=2_000_000, faults_min=500, faults=100, legs=50, rounds=10,
 
 def run(scale: Scale, home: Path) -> Report:
     """Run it."""
+    if lack := lacking(home):
+        return Report("Fault campaign", [Line(DISKS, "possible", lack, DISKS in MAY_BE_MISSING)])
     size = _RELEASE if scale.full else _CHANGE
     with Rig(home) as rig:
         play = Play(rig, size, scale.seed, full=scale.full)

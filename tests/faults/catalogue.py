@@ -23,8 +23,10 @@ BY_THE_LOAD: Mapping[int, str] = {
 """Rows that need no fault: the load does this all the time."""
 BY_THE_END: Mapping[int, str] = {28: "the log made anew"}
 """Rows that a campaign ends with."""
-MAY_BE_MISSING = frozenset[str]()
-"""Faults that a run may leave out where a machine lacks what they need. Naming one here is a decision."""
+DISKS = "disks that can lose their power"
+MAY_BE_MISSING = frozenset({DISKS})
+"""What a run may leave out where a machine lacks what it needs: the name of a fault; or the disks, and the
+whole campaign with them. Naming one here is a decision."""
 
 ALWAYS = frozenset(
     {

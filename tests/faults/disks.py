@@ -44,10 +44,10 @@ class PowerGrid:
         self._image.unlink()
 
     def prove_itself(self) -> None:
-        """Cut the power of a disk and see what is left.
+        """Cut the power of a disk and see what is left; fill one and see that nothing fits.
 
         Raises:
-            RigError: something synced is gone, or something that wasn't is there.
+            RigError: something synced is gone, something that wasn't is there, or a full disk isn't.
         """
         disk = self.disk(self.folder.with_name("proof"), 64 << 20)
         synced, unsynced = disk.mount_point / "synced", disk.mount_point / "unsynced"
@@ -62,6 +62,12 @@ class PowerGrid:
         disk.come_back()
         if synced.read_bytes() != b"synced" or unsynced.exists():
             raise RigError("a power cut on this machine is none: it keeps what was never synced")
+        disk.fill()
+        if _fits(unsynced):
+            raise RigError("a full disk on this machine is none")
+        disk.empty()
+        if not _fits(unsynced):
+            raise RigError("a disk that was emptied is still full")
 
     def disk(self, mount_point: Path, size_bytes: int) -> Disk:
         """A new, empty disk, mounted there; unmounted at the end."""
@@ -69,6 +75,18 @@ class PowerGrid:
         disk.make(size_bytes)
         self._disks.append(disk)
         return disk
+
+
+def lacking(home: Path) -> str | None:
+    """What this machine lacks for such disks; None: nothing."""
+    folder = home / "lacking"
+    folder.mkdir()
+    try:
+        with PowerGrid(folder) as grid:
+            grid.prove_itself()
+    except RigError as error:
+        return str(error)
+    return None
 
 
 class Disk:
@@ -162,6 +180,15 @@ def _leave_the_mounts_of_others() -> None:
     if libc.unshare(_NEW_MOUNTS):
         raise RigError(f"no mounts of one's own here: {os.strerror(ctypes.get_errno())}")
     run("mount", "--make-rprivate", "/")
+
+
+def _fits(path: Path) -> bool:
+    try:
+        path.write_bytes(b"x" * 100_000)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _env() -> dict[str, str]:

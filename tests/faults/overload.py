@@ -175,12 +175,14 @@ def _lines(tried: _Tried) -> Sequence[Line]:
             f"{tried.offer.rate_s:,.0f}",
             f"{sent_s:,.0f}; {outcome.answers['never sent']:,} found no connection",
             sent_s >= 0.98 * tried.offer.rate_s,
+            timed=True,
         ),
         Line(
             f"{name}: goodput, of the capacity",
             f"≥ {tried.crowd.goodput_min:.0%}",
             f"{share:.0%} ({goodput_s:,.0f} of {tried.capacity_s:,.0f} requests/s)",
             share >= tried.crowd.goodput_min,
+            timed=True,
         ),
         Line(
             f"{name}: refusals without `Retry-After`",
@@ -193,6 +195,7 @@ def _lines(tried: _Tried) -> Sequence[Line]:
             f"≤ {_P99_MS_MAX:,.0f} ms",
             f"{p99_ms:,.0f} ms",
             p99_ms <= _P99_MS_MAX,
+            timed=True,
         ),
         Line(f"{name}: answers but 202, 429 and 503", "none", str(others or "none"), not others),
         Line(

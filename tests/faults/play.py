@@ -171,6 +171,7 @@ class Play:
                 f"{_FRESH_S:g} s",
                 f"{seconds:.1f} s",
                 seconds <= _FRESH_S,
+                timed=True,
             )
         )
 
@@ -224,7 +225,8 @@ class Play:
         for what, seconds in sorted(self._rig.diary.longest_s.items()):
             promised = _PROMISED_S.get(what)
             held = promised is None or seconds <= promised
-            yield Line(what, f"{promised:g} s" if promised else "-", f"{seconds:.1f} s at most", held)
+            limit = f"{promised:g} s" if promised else "-"
+            yield Line(what, limit, f"{seconds:.1f} s at most", held, timed=True)
 
     def _play_from(self, queue: deque[Fault], seed: int) -> None:
         chance = random.Random(seed)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One promise: what is promised, in which measure, and what was seen of it."""
+    """One promise: what is promised, in which measure, and what was seen of it. `timed`: the measure is how
+    fast something is, which depends on whoever else uses the machine."""
 
     what: str
     promised: str
     seen: str
     held: bool
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ class Report:
     def held(self) -> bool:
         """Whether every promise held; a part that promises nothing has shown nothing."""
         return bool(self.lines) and all(line.held for line in self.lines)
+
+    @property
+    def was_late(self) -> bool:
+        """Whether promises broke, and all of them are about how fast something is."""
+        broken = [line for line in self.lines if not line.held]
+        return bool(broken) and all(line.timed for line in broken)
 
 
 def rendered(reports: Iterable[Report]) -> str:

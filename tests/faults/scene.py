@@ -13,8 +13,7 @@ from tests.faults.rig import Rig
 from tests.support.child import RigError
 from tests.support.eventually import eventually
 
-_PATIENCE_S = 90.0
-_FULL_PATIENCE_S = 300.0
+_PATIENCE_S = 300.0
 """How long a fault waits for what has to happen: other faults may be in the way of it, and in a release's
 campaign the broker alone is away for a minute, again and again."""
 ANY_STAGER = "a stager"
@@ -33,11 +32,9 @@ class Scene:
         """Let the fault go on for so long; a release's campaign may let it go on for longer."""
         self.rig.dead.wait(full_s if self.full and full_s is not None else seconds)
 
-    def wait_for(self, what: Callable[[], object], timeout_s: float | None = None) -> Any:
+    def wait_for(self, what: Callable[[], object], timeout_s: float = _PATIENCE_S) -> Any:
         """Wait until something holds, or the campaign is over because something broke, and return it. An
         answer that doesn't come means not yet."""
-        if timeout_s is None:
-            timeout_s = _FULL_PATIENCE_S if self.full else _PATIENCE_S
         away = (httpx.HTTPError, OSError, RigError)
         return eventually(lambda: self.rig.diary.broken or what(), timeout_s, tolerate=away)
 

@@ -112,6 +112,7 @@ def _work_lines(size: _Size, outcome: Outcome) -> Sequence[Line]:
             f"< {_P99_MS_MAX:.0f} ms",
             f"{p99_ms:.0f} ms ({len(latencies_s)} events)",
             p99_ms < _P99_MS_MAX,
+            timed=True,
         ),
         Line("13: real events not answered 202", "0", str(others), others == 0),
     ]
@@ -126,6 +127,7 @@ def _closed_line(kind: str, held: Held) -> Line:
         f"closed within {deadline_s:.0f} s",
         f"{made} connections, longest {longest_s:.1f} s, {left} left",
         made > 0 and not left and longest_s <= deadline_s,
+        timed=made > 0 and not left,
     )
 
 
