@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -70,6 +70,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         return max(now, self.before.not_before)
 
 
+Carried: TypeAlias = tuple[State, list[Transition], Sequence[State]]
+"""The state behind touches, the transitions on the way, and the states at which a later fold may begin."""
+
 Span = Literal["hour", "day", "month"]
 
 _HourlyMove = tuple[Journey, str | None, bool, str, bool, int, int]
@@ -95,19 +98,31 @@ class Presence(NamedTuple):
     place: Place
 
 
-def is_late(held: Held, touches: Sequence[Touch]) -> bool:
-    """Whether touches, in order, begin at or before the position and so need a refold."""
-    if not touches:
-        return False
-    first, state = touches[0], held.state
-    return first.at < state.at or (first.at == state.at and first.id <= state.id)
+def carry(journey: Journey, state: State, touches: Sequence[Touch], still_until: datetime = NEVER) -> Carried:
+    """Fold new touches, in order, onto a state, which time moves not before `still_until`.
+
+    Raises:
+        OutOfOrder: the first lies at or before the state's position; the run needs a refold.
+    """
+    if len(touches) == 1 and touches[0].id.int % CHECKPOINT_EVERY:
+        return *journey.carry(state, touches, still_until), ()
+    ends = []
+    if has_checkpoints(journey):
+        ends = [number for number, touch in enumerate(touches, 1) if not touch.id.int % CHECKPOINT_EVERY]
+    if not ends:
+        return *journey.carry(state, touches, still_until), ()
+    transitions: list[Transition] = []
+    checkpoints: list[State] = []
+    for begin, end in pairwise([0, *ends, len(touches)]):
+        state, more = journey.carry(state, touches[begin:end])
+        transitions += more
+        checkpoints.append(state)
+    return state, transitions, checkpoints[: len(ends)]
 
 
-def carry_on(
-    customer_id: UUID, journey: Journey, held: Held, touches: Sequence[Touch], run: str = ""
-) -> Change:
-    """Fold new touches, in order and behind the position, onto the held state."""
-    state, added, checkpoints = _carry(journey, held.state, touches)
+def carried_on(customer_id: UUID, journey: Journey, held: Held, carried: Carried, run: str = "") -> Change:
+    """What carrying on from the held state has changed."""
+    state, added, checkpoints = carried
     after = Held(state, held.revision)
     return Change(customer_id, journey, held, after, added, (), run, checkpoints=checkpoints)
 
@@ -142,7 +157,7 @@ def refold(
     `history` is what stands of the held state's history since then, in order; `timeline` what lies behind its
     position.
     """
-    state, new_history, checkpoints = _carry(journey, since, timeline)
+    state, new_history, checkpoints = carry(journey, since, timeline)
     state, more = journey.advance(state, held.state.at)
     new_history += more
     standing = _common_prefix(history, new_history)
@@ -212,24 +227,6 @@ def _add_moves(
 def has_checkpoints(journey: Journey) -> bool:
     """Whether checkpoints are kept along the timelines of the journey's runs."""
     return journey.definition.subject.kind == "customer"
-
-
-def _carry(
-    journey: Journey, state: State, touches: Sequence[Touch]
-) -> tuple[State, list[Transition], list[State]]:
-    """Fold touches onto a state, and keep the states at which a later fold may begin."""
-    ends = []
-    if has_checkpoints(journey):
-        ends = [number for number, touch in enumerate(touches, 1) if not touch.id.int % CHECKPOINT_EVERY]
-    if not ends:
-        return *journey.carry(state, touches), []
-    transitions: list[Transition] = []
-    checkpoints: list[State] = []
-    for begin, end in pairwise([0, *ends, len(touches)]):
-        state, more = journey.carry(state, touches[begin:end])
-        transitions += more
-        checkpoints.append(state)
-    return state, transitions, checkpoints[: len(ends)]
 
 
 def _common_prefix(old: Sequence[Transition], new: Sequence[Transition]) -> int:

@@ -122,10 +122,10 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
     added = [
         (
             change.customer_id,
-            change.journey.definition.key,
-            change.journey.definition.version,
+            key,
+            version,
             new.seq,
-            change.after.revision,
+            revision,
             new.at,
             new.kind,
             new.from_place,
@@ -138,6 +138,8 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
             change.run,
         )
         for change in changes
+        if change.added
+        for (key, version), revision in ((change.journey.version, change.after.revision),)
         for known_at in (change.known_at(now),)
         for new in change.added
     ]

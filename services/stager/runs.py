@@ -6,7 +6,7 @@ has a run for each thing that a customer's touchpoints name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from services.stager.batch import Incoming
@@ -26,6 +26,11 @@ def is_of_accounts(journey: Journey) -> bool:
     return journey.definition.subject.kind == "account"
 
 
+def is_of_things(journey: Journey) -> bool:
+    """Whether things of customers have its runs."""
+    return journey.definition.subject.kind == "property"
+
+
 class Runs:
     """Sorts touchpoints by the runs of the journeys that they concern."""
 
@@ -33,7 +38,7 @@ class Runs:
         self._lens = Lens(journey.asks for journey in journeys)
         self._of_accounts = _ByType([one for one in journeys if is_of_accounts(one)])
         self._of_customers = _ByType([one for one in journeys if not is_of_accounts(one)])
-        self.named = frozenset(one for one in journeys if one.definition.subject.kind == "property")
+        self.named = frozenset(one for one in journeys if is_of_things(one))
         """The journeys about things."""
 
     def touches(self, by_customer: Filed, by_account: Filed) -> Touches:
@@ -52,23 +57,42 @@ class Runs:
         if len(incoming) > 1:
             incoming = sorted(incoming, key=lambda one: (one.touchpoint.occurred_at, one.uid))
         for one in incoming:
-            concerned = journeys.concerned(one.touchpoint.type)
-            if concerned:
+            owned, named = journeys.concerned(one.touchpoint.type)
+            if owned or named:
                 touch = self._lens.touch(one.uid, one.touchpoint)
-                for journey in concerned:
-                    run = subject_of(journey.definition, touch) if journey in self.named else ""
+                if len(incoming) == 1 and owned:
+                    the_only_one = [touch]
+                    found[""] = dict.fromkeys(owned, the_only_one)
+                else:
+                    _add(found, "", owned, touch)
+                for journey in named:
+                    run = subject_of(journey.definition, touch)
                     if run is not None:
-                        found.setdefault(run, {}).setdefault(journey, []).append(touch)
+                        _add(found, run, (journey,), touch)
         return found
 
 
+def _add(
+    found: dict[str, dict[Journey, list[Touch]]], run: str, journeys: Sequence[Journey], touch: Touch
+) -> None:
+    if journeys:
+        of_run = found.setdefault(run, {})
+        for journey in journeys:
+            of_run.setdefault(journey, []).append(touch)
+
+
 class _ByType:
-    """Journeys by the types of touchpoints that concern them."""
+    """Journeys by the types of touchpoints that concern them, those about things apart."""
 
     def __init__(self, journeys: Sequence[Journey]) -> None:
         types = {type_ for journey in journeys for type_ in journey.types or ()}
-        self._known = {type_: [one for one in journeys if one.concerns(type_)] for type_ in types}
-        self._others = [journey for journey in journeys if journey.types is None]
+        self._known = {type_: _parted(one for one in journeys if one.concerns(type_)) for type_ in types}
+        self._others = _parted(journey for journey in journeys if journey.types is None)
 
-    def concerned(self, type_: str) -> Sequence[Journey]:
+    def concerned(self, type_: str) -> tuple[Sequence[Journey], Sequence[Journey]]:
         return self._known.get(type_, self._others)
+
+
+def _parted(journeys: Iterable[Journey]) -> tuple[Sequence[Journey], Sequence[Journey]]:
+    found = list(journeys)
+    return [one for one in found if not is_of_things(one)], [one for one in found if is_of_things(one)]

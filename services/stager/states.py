@@ -13,16 +13,17 @@ finds nothing due, and sets it to what is due next.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Change, Held
+from services.stager.assign import Change, Held, carried_on, carry
 from services.stager.runs import Subject
 from shared.journey.fold import Journey
-from shared.journey.state import NEVER, Kept, decode_states, encode_states
+from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, State, decode_states, encode_states
+from shared.journey.touch import Touch
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
@@ -36,7 +37,7 @@ Version = tuple[str, int]
 class _Row:
     """A row: its bound, its states by journey, and when it was written if that lies ahead of the clock."""
 
-    __slots__ = ("due_at", "is_new", "kept", "not_before")
+    __slots__ = ("due_at", "is_changed", "is_new", "kept", "not_before")
 
     def __init__(
         self, due_at: datetime | None, kept: Iterable[Kept], not_before: datetime = NEVER, *, is_new: bool
@@ -45,18 +46,29 @@ class _Row:
         self.kept = {(one.journey_key, one.version): one for one in kept}
         self.not_before = not_before
         self.is_new = is_new
+        self.is_changed = False
 
     def put(self, change: Change) -> None:
+        self.is_changed = True
         after, version = change.after, change.journey.version
         before = self.kept.get(version)
         if change.added or change.superseded or before is None:
             due_at = change.journey.due_at(after.state)
         else:
             due_at = before.due_at
+        self.kept[version] = Kept(*version, after.revision, due_at, after.state)
+        self._look_by(due_at)
+
+    def move(self, kept: Kept, state: State) -> None:
+        """Let one of its states be followed by another without a transition."""
+        self.is_changed = True
+        kept.state = state
+        self._look_by(kept.due_at)
+
+    def _look_by(self, due_at: datetime | None) -> None:
         # The sweeper may have put off a state of a version that was folded no more, and is again.
         if due_at is not None and (self.due_at is None or due_at < self.due_at):
             self.due_at = due_at
-        self.kept[version] = Kept(*version, after.revision, due_at, after.state)
 
 
 class States:
@@ -65,11 +77,31 @@ class States:
     def __init__(self, rows: dict[Subject, _Row]) -> None:
         self._rows = rows
 
-    def held(self, subject: Subject, journey: Journey) -> Held | None:
-        """The subject's state in a journey; None: there is none."""
+    def held(self, subject: Subject, journey: Journey) -> Held:
+        """The subject's state in a journey, or its beginning."""
         row = self._rows.get(subject)
         kept = row and row.kept.get(journey.version)
-        return Held(kept.state, kept.revision, row.not_before) if row and kept else None
+        return Held(kept.state, kept.revision, row.not_before) if row and kept else Held()
+
+    def carry_on(self, subject: Subject, journey: Journey, touches: Sequence[Touch]) -> Change | None:
+        """Fold new touches onto the subject's state. Mostly the state alone is another one then: it is kept,
+        to be written when others are saved, and there is no change.
+
+        Raises:
+            OutOfOrder: they don't lie behind the state's position.
+        """
+        row = self._rows.get(subject)
+        kept = row and row.kept.get(journey.version)
+        if row and kept:
+            carried = carry(journey, kept.state, touches, kept.due_at or FOR_EVER)
+            state, transitions, checkpoints = carried
+            if not (transitions or checkpoints):
+                row.move(kept, state)
+                return None
+        else:
+            carried = carry(journey, NOWHERE, touches)
+        owner_id, run = subject
+        return carried_on(owner_id, journey, self.held(subject, journey), carried, run)
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
@@ -96,33 +128,30 @@ class States:
                     yield subject, known[version], Held(kept.state, kept.revision, row.not_before)
 
     async def save(self, connection: Connection, changes: Iterable[Change], now: datetime) -> None:
-        """Write the rows that the changes are about."""
-        changed: dict[Subject, _Row] = {}
+        """Write the rows that the changes are about, and those of states that were carried on without one."""
         for change in changes:
             subject = (change.customer_id, change.run)
-            row = changed.get(subject)
+            row = self._rows.get(subject)
             if row is None:
-                row = changed[subject] = self._rows.get(subject) or _Row(None, (), is_new=True)
+                row = self._rows[subject] = _Row(None, (), is_new=True)
             row.put(change)
-        await _write(connection, changed, now)
+        await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
 
     async def save_swept(
         self, connection: Connection, changes: Iterable[Change], journeys: Collection[Journey], now: datetime
     ) -> None:
         """Write the changes, and in every row when time moves it next; what was due by now must be done."""
-        changed: dict[Subject, _Row] = {}
         for change in changes:
-            row = changed[change.customer_id, change.run] = self._rows[change.customer_id, change.run]
-            row.put(change)
+            self._rows[change.customer_id, change.run].put(change)
         known = {journey.version: journey for journey in journeys}
         for row in self._rows.values():
             for version, kept in row.kept.items():
                 if version in known:
                     kept.due_at = known[version].due_at(kept.state)
             row.due_at = min(_looks(row.kept.values(), now), default=None)
-        await _write(connection, changed, now)
+        await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
         # Nothing has become known of the others: what does next may be known no later than its own time.
-        await _write(connection, {one: row for one, row in self._rows.items() if one not in changed}, NEVER)
+        await _write(connection, [one for one in self._rows.items() if not one[1].is_changed], NEVER)
 
 
 async def read_states(
@@ -142,15 +171,15 @@ async def read_states(
     )
 
 
-async def _write(connection: Connection, rows: Mapping[Subject, _Row], now: datetime) -> None:
+async def _write(connection: Connection, rows: Sequence[tuple[Subject, _Row]], now: datetime) -> None:
     new = [
         (*subject, row.due_at, encode_states([*row.kept.values()]), _entered_at(subject, row), now)
-        for subject, row in rows.items()
+        for subject, row in rows
         if row.is_new
     ]
     if new:
         await connection.copy_records_to_table("journey_states", columns=sql.STATE_COLUMNS, records=new)
-    old = [(subject, row) for subject, row in rows.items() if not row.is_new]
+    old = [one for one in rows if not one[1].is_new]
     if old:
         old.sort(key=lambda one: not one[0][1])
         await connection.execute(

@@ -25,7 +25,7 @@ import msgspec
 
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
-from services.stager.assign import Change, Held, carry_on, is_late, unheard
+from services.stager.assign import Change, Held, unheard
 from services.stager.batch import Batch, Incoming
 from services.stager.changes import refold, tell, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
@@ -37,12 +37,11 @@ from shared.errors import Contended, FencedOut
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
-from shared.journey.fold import Journey
+from shared.journey.fold import Journey, OutOfOrder
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
-_BEGINNING = Held()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class Done:
     conflicts: int
     dead: int
     changes: Sequence[Change]
+    """Those of more than a state alone."""
     unknown_types: int
     """How many of the stored ones are of a type that the catalogue doesn't have."""
 
@@ -220,11 +220,13 @@ class BatchStore:
                 if not (is_new or folding.knows(journey, owner_id, states)):
                     unknown[journey][owner_id] = states.runs(owner_id, journey)
                     continue
-                held = states.held(subject, journey) or _BEGINNING
-                if is_late(held, sorted_touches):
-                    late[journey].setdefault(owner_id, {})[run] = held
+                try:
+                    change = states.carry_on(subject, journey, sorted_touches)
+                except OutOfOrder:
+                    late[journey].setdefault(owner_id, {})[run] = states.held(subject, journey)
                 else:
-                    changes.append(carry_on(owner_id, journey, held, sorted_touches, run))
+                    if change:
+                        changes.append(change)
         for journey, of_late in late.items():
             first = {
                 owner_id: touches[owner_id, ""][journey][0]

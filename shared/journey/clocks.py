@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
 from shared.journey import words
 from shared.journey.fold import Journey
-from shared.journey.state import State, Transition
-
-_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+from shared.journey.state import FOR_EVER, State, Transition
 
 
 class RunningClock(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +39,7 @@ def running(journey: Journey, state: State) -> list[RunningClock]:
 def ahead(journey: Journey, state: State) -> Sequence[Transition]:
     """All that time will do to this state, in turn, if no touchpoint ever comes. It ends: each clock runs
     out once, and an exit has none."""
-    return journey.advance(state, _FOR_EVER)[1]
+    return journey.advance(state, FOR_EVER)[1]
 
 
 def _of_stage(journey: Journey, state: State) -> Iterator[RunningClock]:

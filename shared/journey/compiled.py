@@ -1,7 +1,7 @@
 """Rules compiled to closures, and what they have to remember of a customer.
 
 A rule *holds* at a touchpoint, and something happens; it *has been met* when what it asks for has happened by
-then. `holds` is compiled for one type of touchpoints, so that a rule about other types costs nothing.
+then. `holds` is compiled for one sort of touchpoints, so that a rule about others costs nothing.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from operator import ge, gt, le, lt
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from shared.journey.rules import AllOf, AnyOf, Count, Matcher, NoneOf, Rule, ValueTest, counts_in
 from shared.journey.state import NOWHERE, State
-from shared.journey.touch import Ask, Touch
+from shared.journey.touch import BARE, Ask, Touch
 
 Holds: TypeAlias = Callable[[State, Touch], bool]
 Met: TypeAlias = Callable[[State, datetime], bool]
@@ -31,14 +32,23 @@ def always(_: State, __: Touch) -> bool:
     return True
 
 
+class Sort(NamedTuple):
+    """What is known of touchpoints before they come: their type, None standing for any that no rule names,
+    and whether they are bare. Most are, and then a rule about what one carries is decided beforehand."""
+
+    type: str | None
+    is_bare: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """Remembers how often a leaf has matched: its number among the state's tallies, when it matches, and how
-    it then goes on."""
+    it then goes on. It is final once the first that it remembers is as large as `most`."""
 
     number: int
     matches: Holds
     after: After
+    most: float
 
 
 class Rules:
@@ -86,43 +96,49 @@ class Rules:
         """Whether what is known of the customer passes the test of a trait."""
         return bool((state.facts ^ self._unknown) >> self._facts[test] & 1)
 
-    def counters(self, type_: str | None) -> Sequence[Counter]:
-        """What is to be counted at touchpoints of a type; None stands for a type that no rule names."""
+    def counters(self, sort: Sort) -> Sequence[Counter]:
+        """What is to be counted at touchpoints of a sort."""
         found = []
         for count, number in self._numbers.items():
-            matches = self.matches(count.matcher, type_)
+            matches = self.matches(count.matcher, sort)
             if matches is not None:
-                found.append(Counter(number, matches, _after(count)))
+                found.append(Counter(number, matches, _after(count), _most(count)))
         return found
 
-    def matches(self, matcher: Matcher, type_: str | None) -> Holds | None:
-        """Whether a touchpoint of the type matches; None: it never does."""
-        if matcher.types and type_ not in matcher.types:
+    def matches(self, matcher: Matcher, sort: Sort) -> Holds | None:
+        """Whether a touchpoint of the sort matches; None: it never does."""
+        if matcher.types and sort.type not in matcher.types:
             return None
+        of_content = [_holds(test) for test in matcher.tests]
+        if matcher.owners:
+            of_content.append(_is_among("owner", matcher.owners))
         tests: list[Holds] = []
         if matcher.channels:
             tests.append(_is_among("channel", matcher.channels))
-        if matcher.owners:
-            tests.append(_is_among("owner", matcher.owners))
-        tests += [_holds(test) for test in matcher.tests]
+        if not sort.is_bare:
+            tests += of_content
+        elif not all(holds(NOWHERE, BARE) for holds in of_content):
+            return None
         if matcher.traits:
             knows = self._knows(matcher)
             tests.append(lambda state, touch: knows(state, touch.at))
         return _every(tests)
 
-    def holds(self, rule: Rule, type_: str | None) -> Holds | None:
-        """Whether the rule holds at a touchpoint of the type; None: it never does."""
+    def holds(self, rule: Rule, sort: Sort) -> Holds | None:
+        """Whether the rule holds at a touchpoint of the sort; None: it never does."""
         if isinstance(rule, Count):
-            return self._count_holds(rule, type_)
+            return self._count_holds(rule, sort)
         if isinstance(rule, NoneOf):
             return None
-        parts = [found for part in rule.rules if (found := self.holds(part, type_)) is not None]
+        parts = [found for part in rule.rules if (found := self.holds(part, sort)) is not None]
         if not parts:
             return None
         some = _some(parts)
         if isinstance(rule, AnyOf):
             return some
         met = self.met(rule)
+        if some is always:
+            return lambda state, touch: met(state, touch.at)
         return lambda state, touch: some(state, touch) and met(state, touch.at)
 
     def met(self, rule: Rule) -> Met:
@@ -131,9 +147,9 @@ class Rules:
             return self._count_met(rule)
         parts = [self.met(part) for part in rule.rules]
         if isinstance(rule, AllOf):
-            return lambda state, at: all(part(state, at) for part in parts)
+            return _first_that(parts, is_=False, then=False)
         wanted = isinstance(rule, AnyOf)
-        return lambda state, at: any(part(state, at) for part in parts) is wanted
+        return _first_that(parts, is_=True, then=wanted)
 
     def _note(self, rule: Rule, *, alone: bool) -> None:
         if isinstance(rule, Count):
@@ -153,10 +169,10 @@ class Rules:
         mask, unknown = sum(1 << self._facts[test] for test in matcher.traits), self._unknown
         return lambda state, _: (state.facts ^ unknown) & mask == mask
 
-    def _count_holds(self, count: Count, type_: str | None) -> Holds | None:
+    def _count_holds(self, count: Count, sort: Sort) -> Holds | None:
         if count.ago is not None:
             return None
-        matches = self.matches(count.matcher, type_)
+        matches = self.matches(count.matcher, sort)
         if matches is None or count.at_least == 1:
             return matches
         met = self._count_met(count)
@@ -170,7 +186,10 @@ class Rules:
         number, least = self._numbers[count], count.at_least
         if count.within is not None:
             span = count.within // _MICROSECOND
-            return lambda state, at: _within(_tally(state, number), _micros(at) - span) >= least
+            # The latest times are remembered, as many as it takes, in their order.
+            return lambda state, at: (
+                len(times := _tally(state, number)) >= least and times[-least] >= _micros(at) - span
+            )
         if count.ago is not None:
             span = count.ago // _MICROSECOND
             return lambda state, at: (
@@ -183,8 +202,8 @@ def _tally(state: State, number: int) -> Remembered:
     return state.tallies[number] if state.tallies else ()
 
 
-def _within(times: Remembered, since: int) -> int:
-    return sum(time >= since for time in times)
+def _most(count: Count) -> float:
+    return inf if count.within is not None or count.ago is not None else count.at_least
 
 
 def _after(count: Count) -> After:
@@ -297,6 +316,18 @@ def _every(tests: Sequence[Holds]) -> Holds:
         return True
 
     return every
+
+
+def _first_that(parts: Sequence[Met], *, is_: bool, then: bool) -> Met:
+    """The answer `then` if one of the parts is so, else the other one."""
+
+    def met(state: State, at: datetime) -> bool:
+        for part in parts:
+            if part(state, at) is is_:
+                return then
+        return not then
+
+    return met
 
 
 def _some(parts: Sequence[Holds]) -> Holds:

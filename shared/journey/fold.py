@@ -27,8 +27,8 @@ from uuid import UUID
 
 from shared.journey.definition import Definition
 from shared.journey.plan import Plan, Plans
-from shared.journey.state import FIRST_ID, NOWHERE, Kind, State, Transition, note, with_value
-from shared.journey.touch import Ask, Touch
+from shared.journey.state import FIRST_ID, NEVER, NOWHERE, Kind, State, Transition, note, with_value
+from shared.journey.touch import BARE, Ask, Touch
 
 # A third of the time that copy.copy() takes.
 _copy: Callable[[State], State] = State.__copy__  # type: ignore[attr-defined]
@@ -51,13 +51,13 @@ class Journey:
         self.definition = definition
         self._plans = Plans(definition)
         self._places = self._plans.places
-        self._plan_of = self._plans.of
+        self._plan_of, self._plan_of_bare = self._plans.of, self._plans.of_bare
         self.version = (definition.key, definition.version)
         """What the store knows the definition by."""
         self.types = self._plans.types
         """The touchpoint types that can change a state; None: every type can."""
         self._facts = self._plans.rules.facts
-        self._of_stage = self._plans.rules.of_stage
+        self._of_stage = sorted(self._plans.rules.of_stage)
         self._no_tallies = ((),) * self._plans.rules.remembered
         self._expiries = [one.close_after for one in definition.overlays]
         self._signal_expiries = [one.off_after for one in definition.signals]
@@ -112,8 +112,11 @@ class Journey:
         """
         return self.carry(state, (touch,))
 
-    def carry(self, state: State, touches: Iterable[Touch]) -> tuple[State, list[Transition]]:
-        """Fold touchpoints in, in order, each after all that was due by then.
+    def carry(
+        self, state: State, touches: Iterable[Touch], still_until: datetime = NEVER
+    ) -> tuple[State, list[Transition]]:
+        """Fold touchpoints in, in order, each after all that was due by then. It is known that time moves the
+        state not before `still_until`, and so no later state either that is reached without a transition.
 
         Raises:
             OutOfOrder: one lies at or before the one before it, or the state's position.
@@ -121,28 +124,34 @@ class Journey:
         state = _copy(state)
         transitions: list[Transition] = []
         for touch in touches:
-            self._step(state, touch, transitions)
+            self._step(state, touch, NEVER if transitions else still_until, transitions)
         return state, transitions
 
-    def _step(self, state: State, touch: Touch, out: list[Transition]) -> None:
-        if touch.at <= state.at and (touch.at < state.at or touch.id <= state.id):
+    def _step(self, state: State, touch: Touch, still_until: datetime, out: list[Transition]) -> None:
+        at = touch.at
+        if at <= state.at and (at < state.at or touch.id <= state.id):
             raise OutOfOrder
         if self.types is not None and touch.type not in self.types:
             return
-        if state.anchors or state.open or state.signals:
-            self._advance(state, touch.at, out)
-        if self._facts and touch.content:
-            self._learn(state, touch)
-        plan = self._plan_of[state.place][touch.type]
-        state.at, state.id = touch.at, touch.id
+        if at >= still_until and (state.anchors or state.open or state.signals):
+            self._advance(state, at, out)
+        plan_of = self._plan_of_bare
+        if touch.content or touch.sentiment is not None or touch.owner != BARE.owner:
+            plan_of = self._plan_of
+            if self._facts:
+                self._learn(state, touch)
+        plan = plan_of[state.place][touch.type]
+        state.at, state.id = at, touch.id
         if plan.counters:
             self._count(state, touch, plan)
         if plan.tallies:
             self._tally(state, touch, plan)
         if state.open:
             self._close(state, touch, plan, out)
-        if self._move(state, touch, plan, out):
-            plan = self._plan_of[state.place][touch.type]
+        if plan.moves and self._move(state, touch, plan, out):
+            plan = plan_of[state.place][touch.type]
+        elif plan.resets_for_sure and not state.paused:
+            state.anchors = (at,) * plan.resets_for_sure
         elif plan.resets:
             self._reset_clocks(state, touch, plan, out)
         if plan.opens or plan.substages or plan.signals:
@@ -190,9 +199,9 @@ class Journey:
 
     def _count(self, state: State, touch: Touch, plan: Plan) -> None:
         tallies = state.tallies or self._no_tallies
-        for number, matches, count in plan.counters:
-            if matches(state, touch):
-                before = tallies[number]
+        for number, matches, count, most in plan.counters:
+            before = tallies[number]
+            if not (before and before[0] >= most) and matches(state, touch):
                 after = count(before, touch)
                 if after is not before:
                     tallies = (*tallies[:number], after, *tallies[number + 1 :])
@@ -240,8 +249,9 @@ class Journey:
         state.substage = place.substage
         state.anchors = (state.at,) * len(place.clocks)
         if self._of_stage and state.tallies:
-            kept = enumerate(state.tallies)
-            state.tallies = tuple(() if number in self._of_stage else tally for number, tally in kept)
+            for number in self._of_stage:
+                if state.tallies[number]:
+                    state.tallies = (*state.tallies[:number], (), *state.tallies[number + 1 :])
         if not place.bit:
             return
         state.observed |= place.bit

@@ -1,4 +1,4 @@
-"""A definition compiled: for each place and each type of touchpoint, the little that has to be looked at."""
+"""A definition compiled: for each place and each sort of touchpoint, the little that has to be looked at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
-from shared.journey.compiled import After, Holds, Met, Rules, asked_in
+from shared.journey.compiled import After, Holds, Met, Rules, Sort, always, asked_in
 from shared.journey.definition import START, Definition
 from shared.journey.rules import Matcher, Rule
 from shared.journey.state import Kind, State
@@ -55,22 +55,26 @@ OnOff: TypeAlias = tuple[int, Holds | None, Holds | None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a touchpoint of one type can do to a customer in one place.
+    """What a touchpoint of one sort can do to a customer in one place.
 
-    `moves` are in the order in which they win. `resets` are the clocks that it may start anew. Whatever
+    `moves` are in the order in which they win. `resets` are the clocks that it may start anew;
+    `resets_for_sure` is their number if it starts all clocks of the place anew, whatever else, or 0. Whatever
     stands beside the stage comes by its number: `tallies` with what counts and what ends the counting,
     overlays that may open and close, substages, and signals with what turns them on and off.
     """
 
-    counters: tuple[tuple[int, Holds, After], ...]
+    counters: tuple[tuple[int, Holds, After, float], ...]
     moves: tuple[Move, ...]
     resets: tuple[Numbered, ...]
+    resets_for_sure: int
     tallies: tuple[OnOff, ...]
     closes: tuple[Numbered, ...]
     opens: tuple[Numbered, ...]
     substages: tuple[Numbered, ...]
     signals: tuple[OnOff, ...]
 
+
+PlansByPlace: TypeAlias = Mapping[str | None, Mapping[str, Plan]]
 
 _TYPES_MAX = 1_000
 
@@ -90,29 +94,32 @@ class Plans:
         self.places = {place.key: place for place in places_of(definition)}
         self._personas = [(persona.key, self.rules.met(persona.when)) for persona in definition.personas]
         self.admits = self._admits()
-        self.of: Mapping[str | None, Mapping[str, Plan]] = {
-            place: _PlansHere(self, place) for place in (None, *self.places)
-        }
+        everywhere = (None, *self.places)
+        self.of: PlansByPlace = {place: _PlansHere(self, place, is_bare=False) for place in everywhere}
         """What a touchpoint of a type can do in a place; None is where the journey has not begun."""
+        self.of_bare: PlansByPlace = {place: _PlansHere(self, place, is_bare=True) for place in everywhere}
+        """What one can do that is bare."""
 
-    def made(self, place: str | None, type_: str | None) -> Plan:
-        """Compile a plan; without a type it is that of all types that no rule names."""
+    def made(self, place: str | None, sort: Sort) -> Plan:
+        """Compile a plan."""
         definition, rules = self._definition, self.rules
         in_stage = any(stage.key == place for stage in definition.stages)
         overlays = tuple(enumerate(definition.overlays))
+        resets = tuple(self._resets(place, sort))
         return Plan(
-            tuple((one.number, one.matches, one.after) for one in rules.counters(type_)),
-            tuple(self._moves(place, type_)),
-            tuple(self._resets(place, type_)),
-            tuple(self._tallies(type_)),
-            _numbered((number, rules.holds(one.close, type_)) for number, one in overlays),
+            tuple((one.number, one.matches, one.after, one.most) for one in rules.counters(sort)),
+            tuple(self._moves(place, sort)),
+            resets,
+            self._resets_for_sure(place, resets),
+            tuple(self._tallies(sort)),
+            _numbered((number, rules.holds(one.close, sort)) for number, one in overlays),
             _numbered(
-                (number, rules.holds(one.open, type_))
+                (number, rules.holds(one.open, sort))
                 for number, one in overlays
                 if in_stage and _is_source(place, one.sources)
             ),
-            self._substages(place, type_),
-            tuple(self._signals(place, type_)),
+            self._substages(place, sort),
+            tuple(self._signals(place, sort)),
         )
 
     def persona(self, state: State, at: datetime) -> str | None:
@@ -130,45 +137,50 @@ class Plans:
             return lambda state, at: self.persona(state, at) in personas
         return lambda state, at: when(state, at) and self.persona(state, at) in personas
 
-    def _moves(self, place: str | None, type_: str | None) -> Iterator[Move]:
+    def _moves(self, place: str | None, sort: Sort) -> Iterator[Move]:
         """All moves out of a place: to exits and back, into a lap, then forward, the furthest first."""
         for way in ways_out(self._definition, place):
-            holds = self.rules.holds(way.on, type_) if way.begins_at(place) else None
+            holds = self.rules.holds(way.on, sort) if way.begins_at(place) else None
             if holds is not None:
                 blocked_by = tuple(
                     number for number, one in enumerate(self._definition.overlays) if way.to in one.blocks
                 )
                 yield Move(holds, way.kind, way.to, way.rule, blocked_by, way.new_lap)
 
-    def _resets(self, place: str | None, type_: str | None) -> Iterator[Numbered]:
+    def _resets(self, place: str | None, sort: Sort) -> Iterator[Numbered]:
         clocks = self.places[place].clocks if place is not None else ()
         for number, clock in enumerate(clocks):
-            matches = self.rules.matches(clock.since, type_)
+            matches = self.rules.matches(clock.since, sort)
             if matches is not None:
                 yield number, matches
 
-    def _tallies(self, type_: str | None) -> Iterator[OnOff]:
+    def _resets_for_sure(self, place: str | None, resets: Sequence[Numbered]) -> int:
+        clocks = self.places[place].clocks if place is not None else ()
+        sure = sum(matches is always for _, matches in resets)
+        return sure if sure == len(clocks) else 0
+
+    def _tallies(self, sort: Sort) -> Iterator[OnOff]:
         for number, tally in enumerate(self._definition.tallies):
-            counts = self.rules.matches(tally.of, type_)
-            ends = None if tally.until is None else self.rules.holds(tally.until, type_)
+            counts = self.rules.matches(tally.of, sort)
+            ends = None if tally.until is None else self.rules.holds(tally.until, sort)
             if counts or ends:
                 yield number, counts, ends
 
-    def _substages(self, place: str | None, type_: str | None) -> tuple[Numbered, ...]:
+    def _substages(self, place: str | None, sort: Sort) -> tuple[Numbered, ...]:
         """The furthest first."""
         substages = [
             one for stage in self._definition.stages if stage.key == place for one in stage.substages
         ]
         return _numbered(
-            (number, self.rules.holds(one.enter, type_))
+            (number, self.rules.holds(one.enter, sort))
             for number, one in reversed(tuple(enumerate(substages)))
             if one.enter is not None
         )
 
-    def _signals(self, place: str | None, type_: str | None) -> Iterator[OnOff]:
+    def _signals(self, place: str | None, sort: Sort) -> Iterator[OnOff]:
         for number, signal in enumerate(self._definition.signals):
-            on = self.rules.holds(signal.on, type_) if _is_source(place, signal.sources) else None
-            off = None if signal.off is None else self.rules.holds(signal.off, type_)
+            on = self.rules.holds(signal.on, sort) if _is_source(place, signal.sources) else None
+            off = None if signal.off is None else self.rules.holds(signal.off, sort)
             if place is not None and (on or off):
                 yield number, on, off
 
@@ -177,16 +189,17 @@ class _PlansHere(dict[str, Plan]):
     """The plans of one place by the type of touchpoints. A type that no rule names is like any other such:
     senders may make up any number of them, so only so many are remembered."""
 
-    def __init__(self, plans: Plans, place: str | None) -> None:
+    def __init__(self, plans: Plans, place: str | None, *, is_bare: bool) -> None:
         self._plans = plans
         self._place = place
+        self._is_bare = is_bare
         self._other: Plan | None = None
 
     def __missing__(self, type_: str) -> Plan:
         if type_ in self._plans.asks:
-            plan = self._plans.made(self._place, type_)
+            plan = self._plans.made(self._place, Sort(type_, self._is_bare))
         else:
-            plan = self._other = self._other or self._plans.made(self._place, None)
+            plan = self._other = self._other or self._plans.made(self._place, Sort(None, self._is_bare))
         if len(self) < _TYPES_MAX:
             self[type_] = plan
         return plan

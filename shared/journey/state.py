@@ -26,6 +26,7 @@ Kind = Literal[
 ]
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 FIRST_ID = UUID(int=0)
 
 

@@ -6,8 +6,9 @@ context are read only for the types of which some definition asks for them, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -24,6 +25,14 @@ Ask: TypeAlias = tuple[str, str]
 """A value that a definition asks for: `property`, `trait` or `context`, and its name there. `owner` and
 `sentiment` have no name."""
 
+_Name: TypeAlias = tuple[str, Sequence[str], bytes]
+"""The name under which a value is kept, the way to it, and its first step as it stands in JSON."""
+
+_OBJECTS: Mapping[str, Callable[[Touchpoint], msgspec.Raw]] = {
+    "property": attrgetter("properties"),
+    "trait": attrgetter("traits"),
+    "context": attrgetter("context"),
+}
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 _read = msgspec.json.Decoder().decode
 
@@ -43,6 +52,10 @@ class Touch(msgspec.Struct, frozen=True, gc=False):
     content: Mapping[str, Value] = _NOTHING
 
 
+BARE = Touch(datetime.min.replace(tzinfo=UTC), UUID(int=0), "", "")
+"""Carries nothing that any rule could ask for beside type and channel. So do most, as far as it was asked."""
+
+
 class Lens:
     """Makes touches of touchpoints, with what some definitions ask for. `asks` is by type; under None stands
     what is asked of every type."""
@@ -53,18 +66,20 @@ class Lens:
             for type_, asked in by_type.items():
                 merged[type_] = merged.get(type_, frozenset()) | asked
         everywhere = merged.pop(None)
-        self._others = sorted(everywhere)
-        self._by_type = {type_: sorted(asked | everywhere) for type_, asked in merged.items() if type_}
+        self._others = _Asked(everywhere)
+        self._by_type = {type_: _Asked(asked | everywhere) for type_, asked in merged.items() if type_}
 
     @property
     def types_with_content(self) -> Sequence[str] | None:
         """The types of which more than type and channel is asked for; None: all types."""
-        return None if self._others else sorted(type_ for type_, asked in self._by_type.items() if asked)
+        if self._others.anything:
+            return None
+        return sorted(type_ for type_, asked in self._by_type.items() if asked.anything)
 
     def touch(self, id_: UUID, touchpoint: Touchpoint) -> Touch:
         """The touch of a touchpoint that the store knows by an id."""
         asked = self._by_type.get(touchpoint.type, self._others)
-        if not asked:
+        if not asked.anything:
             return Touch(touchpoint.occurred_at, id_, touchpoint.type, touchpoint.channel)
         return Touch(
             touchpoint.occurred_at,
@@ -73,29 +88,47 @@ class Lens:
             touchpoint.channel,
             touchpoint.owner,
             touchpoint.sentiment,
-            _content(touchpoint, asked),
+            asked.content(touchpoint),
         )
 
 
-def _content(touchpoint: Touchpoint, asked: Sequence[Ask]) -> Mapping[str, Value]:
-    raw = {
-        "property": touchpoint.properties,
-        "trait": touchpoint.traits,
-        "context": touchpoint.context,
-    }
-    objects: dict[str, Any] = {}
-    found: dict[str, Value] = {}
-    for source, name in asked:
-        if source not in raw or raw[source] == EMPTY_OBJECT:
-            continue
-        if source not in objects:
-            objects[source] = _read(raw[source])
-        _pick(objects[source], source, name, found)
-    return found or _NOTHING
+class _Asked:
+    """What is asked of the touchpoints of a type."""
+
+    def __init__(self, asked: Iterable[Ask]) -> None:
+        by_source: dict[str, list[_Name]] = {}
+        for source, name in sorted(asked):
+            first = name.partition(".")[0].encode()
+            by_source.setdefault(source, []).append((f"{source}.{name}", name.split("."), b'"%b"' % first))
+        self.anything = bool(by_source)
+        self._objects = [
+            (_OBJECTS[source], names) for source, names in by_source.items() if source in _OBJECTS
+        ]
+
+    def content(self, touchpoint: Touchpoint) -> Mapping[str, Value]:
+        found: dict[str, Value] = {}
+        for object_of, names in self._objects:
+            raw = object_of(touchpoint)
+            if raw != EMPTY_OBJECT and _may_have(raw, names):
+                read = _read(raw)
+                for key, steps, _ in names:
+                    _pick(read, key, steps, found)
+        return found or _NOTHING
 
 
-def _pick(value: Any, source: str, name: str, found: dict[str, Value]) -> None:
-    for step in name.split("."):
+def _may_have(raw: msgspec.Raw, names: Iterable[_Name]) -> bool:
+    """Whether an object may have one of the names: it stands in the text as it is, if that has no escapes."""
+    text = bytes(raw)
+    if b"\\" in text:
+        return True
+    for _, _, quoted in names:  # noqa: SIM110 (a third of the time that any() takes)
+        if quoted in text:
+            return True
+    return False
+
+
+def _pick(value: Any, key: str, steps: Sequence[str], found: dict[str, Value]) -> None:
+    for step in steps:
         if not isinstance(value, dict) or step not in value:
             return
         value = value[step]
@@ -103,4 +136,4 @@ def _pick(value: Any, source: str, name: str, found: dict[str, Value]) -> None:
         value = tuple(one for one in value if isinstance(one, str | int | float))
     elif isinstance(value, dict):
         value = ()
-    found[f"{source}.{name}"] = value
+    found[key] = value

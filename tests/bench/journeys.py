@@ -11,10 +11,11 @@ from pathlib import Path
 from statistics import median
 from uuid import UUID
 
-from services.stager.assign import Held, carry_on
+from services.stager.assign import carry
 from shared.journey.catalog import BUILT_IN_AND_ACTIVE, all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey
+from shared.journey.state import NOWHERE, State
 from shared.journey.touch import Lens
 from tests.bench import staging
 from tests.bench.measure import Measure, interleaved
@@ -74,14 +75,13 @@ def _fold_round_us(name: str, journeys: Sequence[Journey]) -> float:
     lens = Lens(journey.asks for journey in journeys)
     found = staging.DATA_SETS[name](FOLDED, FOLDED_CUSTOMERS, datetime(2026, 1, 1, tzinfo=UTC))
     touches = [(one.identities[0], lens.touch(UUID(int=n), one)) for n, one in enumerate(found, 1)]
-    held: dict[tuple[str, Journey], Held] = {}
-    beginning = Held()
+    held: dict[tuple[str, Journey], State] = {}
     began_ns = time.process_time_ns()
     for customer, touch in touches:
         for journey in journeys:
             if journey.concerns(touch.type):
-                before = held.get((customer, journey), beginning)
-                held[customer, journey] = carry_on(touch.id, journey, before, (touch,)).after
+                before = held.get((customer, journey), NOWHERE)
+                held[customer, journey] = carry(journey, before, (touch,))[0]
     return (time.process_time_ns() - began_ns) / 1_000
 
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest.accept import accept
 from services.ingest.event import Event
-from services.stager.assign import Held, carry_on
+from services.stager.assign import carry
 from services.stager.batch import read_batch
 from shared.clock import SystemClock
 from shared.codec import body_hash, decode, encode
@@ -25,6 +25,7 @@ from shared.eventlog.port import NewRecord, Record, partition_of
 from shared.ids import uuid7
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
+from shared.journey.state import NOWHERE, State
 from shared.journey.touch import Touch
 from shared.store.ids import touchpoint_uid
 from shared.suspicion import suspicious
@@ -77,12 +78,12 @@ def of_stager() -> Micros:
 
 
 def _fold(journey: Journey, found: Iterable[Touchpoint]) -> None:
-    held: dict[str, Held] = {}
+    held: dict[str, State] = {}
     for number, one in enumerate(found):
         if journey.concerns(one.type):
             customer = one.identities[0]
             touch = Touch(one.occurred_at, UUID(int=number), one.type, one.channel)
-            held[customer] = carry_on(UUID(int=0), journey, held.get(customer, Held()), [touch]).after
+            held[customer] = carry(journey, held.get(customer, NOWHERE), [touch])[0]
 
 
 def _build(producer: Any, records: Sequence[NewRecord]) -> None:

@@ -51,15 +51,18 @@ async def staged(
     async with pool:
         async with connection_of(pool) as connection:
             await register(connection, definitions, clock.now())
+        in_force = InForce(pool)
         store = BatchStore(
             pool,
-            InForce(pool),
+            in_force,
             log_id="bench",
             owner="bench",
             shard=0,
             new_id=new_row_id,
             failpoints=Failpoints(),
         )
+        # To compile what is in force is a part of starting.
+        await in_force.latest()
         spare_the_collector()
         before = time.monotonic(), time.process_time(), _cpu_s(postgres_pid)
         async with asyncio.TaskGroup() as tasks:

@@ -16,16 +16,16 @@ from services.stager.assign import (
     CHECKPOINT_EVERY,
     Change,
     Held,
-    carry_on,
+    carried_on,
+    carry,
     flows,
     has_checkpoints,
-    is_late,
     presences,
     refold,
     run_clock,
 )
 from shared.journey.definition import Definition
-from shared.journey.fold import Journey, fold
+from shared.journey.fold import Journey, OutOfOrder, fold
 from shared.journey.state import NOWHERE, State, Transition
 from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, all_journeys, stored, touches
@@ -57,10 +57,12 @@ class Customer:
         fresh = {one.id: one for one in batch if one.id not in self.timeline and self._concerns(one)}
         self.timeline |= fresh
         ordered = sorted(fresh.values(), key=lambda one: (one.at, one.id))
-        if is_late(self.held, ordered):
+        try:
+            carried = carry(self.journey, self.held.state, ordered)
+        except OutOfOrder:
             self.apply(self._refolded(ordered[0]))
         else:
-            self.apply(carry_on(ALICE, self.journey, self.held, ordered))
+            self.apply(carried_on(ALICE, self.journey, self.held, carried))
 
     def _refolded(self, late: Touch) -> Change:
         """From the last checkpoint before the touch that came late."""
@@ -154,7 +156,7 @@ def adds_up(journey: Journey, arrived: tuple[list[Touch], list[list[Touch]]], sw
 def test_a_refold_that_changes_nothing_supersedes_nothing(journey: Journey, timeline: list[Touch]) -> None:
     """Folding the same timeline again adds no transition and keeps the revision."""
     concerning = [one for one in timeline if journey.concerns(one.type)]
-    change = carry_on(ALICE, journey, Held(), concerning)
+    change = carried_on(ALICE, journey, Held(), carry(journey, NOWHERE, concerning))
 
     again = refold(ALICE, journey, change.after, change.added, concerning)
 

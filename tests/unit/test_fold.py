@@ -119,7 +119,7 @@ class TestEveryDefinition:
     ) -> None:
         """A state carries all that is needed to go on."""
         for cut in range(len(timeline) + 1):
-            state, history = fold(journey, timeline[:cut], timeline[cut - 1].at if cut else EPOCH)
+            state, history = fold(journey, timeline[:cut], min(timeline[cut - 1].at, now) if cut else EPOCH)
             state, more = fold(journey, timeline[cut:], now, state)
             assert (state, history + more) == fold(journey, timeline, now)
 

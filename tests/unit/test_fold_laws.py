@@ -14,7 +14,7 @@ from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, fold
 from shared.journey.language import parse
-from shared.journey.state import NOWHERE, State, Transition
+from shared.journey.state import FOR_EVER, NOWHERE, State, Transition
 from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, WHOLE, restored, stored
 from tests.support.plain_fold import PlainFold
@@ -49,8 +49,21 @@ def test_nothing_is_due_after_time_has_run(
     definition: Definition, timeline: list[Touch], now: datetime
 ) -> None:
     """Due times are kept to the microsecond, and `upcoming` says what will then happen. Without a transition
-    a state is never due earlier than before, so that an earlier due time can stand for a later one."""
+    a state is never due earlier than before, so that an earlier due time can stand for a later one: no clock
+    is looked at before it."""
     keeps_its_times(definition, timeline, now)
+
+
+@given(definition=definitions, timeline=rich_touches(20), now=INSTANTS)
+def test_a_bare_touchpoint_is_one_that_carries_nothing_asked_for(
+    definition: Definition, timeline: list[Touch], now: datetime
+) -> None:
+    """What is decided beforehand of touchpoints that carry nothing is what asking each of them decides."""
+    journey = Journey(definition)
+    bare = [Touch(one.at, one.id, one.type, one.channel) for one in timeline]
+    asked = [msgspec.structs.replace(one, content={"property.nobody_asks": 1}) for one in bare]
+
+    assert fold(journey, bare, now) == fold(journey, asked, now)
 
 
 @given(definition=definitions, timeline=rich_touches(), now=INSTANTS)
@@ -144,11 +157,15 @@ def keeps_its_times(definition: Definition, timeline: list[Touch], now: datetime
         assert (just_before, nothing) == (state, [])
         first = journey.advance(state, due_at)[1][0]
         assert (first.at, first) == (due_at, journey.upcoming(state))
-    state = NOWHERE
+    state, still_until = NOWHERE, FOR_EVER
     for touch in timeline:
-        before, (state, transitions) = journey.due_at(state), journey.step(state, touch)
+        before, found = journey.due_at(state), journey.step(state, touch)
+        assert journey.carry(state, [touch], still_until) == found
+        state, transitions = found
         after = journey.due_at(state)
         assert transitions or after is None or (before is not None and before <= after)
+        still_until = (after or FOR_EVER) if transitions else still_until
+    assert journey.carry(NOWHERE, timeline, FOR_EVER) == journey.carry(NOWHERE, timeline)
 
 
 def is_small(definition: Definition, timeline: list[Touch], now: datetime) -> None:

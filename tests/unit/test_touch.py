@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import msgspec
@@ -75,6 +76,20 @@ def test_whatever_shape_a_value_has_it_is_no_error(
 ) -> None:
     """A sender's objects are its own: what can't be compared is there, and equals nothing."""
     assert lens_of(RULES).touch(ID, touchpoint("page_viewed", **said)).content == content
+
+
+@pytest.mark.parametrize("name", ["ördre", 'a"b', "order_id"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_value_is_found_however_its_name_is_written(name: str, escaped: bool) -> None:
+    """JSON may write a letter as it is or by its number."""
+    written = "".join(f"\\u{ord(letter):04x}" for letter in name) if escaped else json.dumps(name)[1:-1]
+    if not escaped and name.isalpha():
+        written = name
+    one = touchpoint("order_completed")
+    one = msgspec.structs.replace(one, properties=msgspec.Raw(f'{{"x": 1, "{written}": "o-1"}}'.encode()))
+    lens = Lens([{None: frozenset({("property", name)})}])
+
+    assert lens.touch(ID, one).content == {f"property.{name}": "o-1"}
 
 
 def test_a_lens_serves_several_journeys_at_once() -> None:
