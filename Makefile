@@ -30,7 +30,7 @@ run: $(STAMPS)/project ## Run all of Rejse on this machine (ARGS="..." are passe
 	@exec $(BIN)/rejse run $(ARGS)
 
 test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp promtool ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
 	$(BIN)/ruff format --check .
