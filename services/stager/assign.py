@@ -1,13 +1,13 @@
 """From touchpoints and held states to changes: plain functions, so that every order can be tried on them.
 
 A run whose new touchpoints all lie behind the held position is *carried on*. Any other is *refolded*
-from the whole timeline, as far in time as the held state had come; what the old history and the new one
-have in common stands, the rest of the old is superseded. Both give the state that `fold` gives.
+from its timeline, as far in time as the held state had come (`refolding`); what the old history and the new
+one have in common stands, the rest of the old is superseded. Both give the state that `fold` gives.
 
 Along a timeline some states are kept as checkpoints: those after every touchpoint whose id happens to end in
-ten zero bits. A refold may begin at the last one before what came late, instead of at the beginning. Which
-touchpoints those are hangs on nothing but their ids, so nobody has to count. Runs of accounts and of things
-have none: these are short, and those wait for somebody whose accounts are as busy.
+ten zero bits. A refold may begin at the last one before what came late, instead of at the beginning, and end
+at one behind it. Which touchpoints those are hangs on nothing but their ids, so nobody has to count. Runs of
+things have none: these are short.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ from shared.journey.touch import Touch
 
 CHECKPOINT_EVERY = 1024
 """Touchpoints from one checkpoint to the next, on average: a power of two."""
+
+Position = tuple[datetime, UUID]
+"""A place in the order of a timeline."""
+
+LAST_POSITION: Position = (datetime.max.replace(tzinfo=UTC), UUID(int=(1 << 128) - 1))
 
 Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""
@@ -49,8 +54,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     account's), or that of a customer's thing that has the name `run`.
 
     `late` is the earliest touchpoint that came too late for the held state. What isn't `told` goes out to
-    nobody: it is history from before the definition. `checkpoints` are states that the fold went through. A
-    refold has `since`, the state that it began at, from which on there are no others.
+    nobody: it is history from before the definition. `checkpoints` are states that the fold went through.
+    Those that stood between two positions are `outdated` by a refold.
     """
 
     customer_id: UUID
@@ -63,7 +68,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     late: UUID | None = None
     told: bool = True
     checkpoints: Sequence[State] = ()
-    since: State | None = None
+    outdated: tuple[Position, Position] | None = None
 
     def known_at(self, now: datetime) -> datetime:
         """When it becomes known: now, but never before what it follows from."""
@@ -104,11 +109,11 @@ def carry(journey: Journey, state: State, touches: Sequence[Touch], still_until:
     Raises:
         OutOfOrder: the first lies at or before the state's position; the run needs a refold.
     """
-    if len(touches) == 1 and touches[0].id.int % CHECKPOINT_EVERY:
+    if len(touches) == 1 and not is_marked(touches[0]):
         return *journey.carry(state, touches, still_until), ()
     ends = []
     if has_checkpoints(journey):
-        ends = [number for number, touch in enumerate(touches, 1) if not touch.id.int % CHECKPOINT_EVERY]
+        ends = [number for number, touch in enumerate(touches, 1) if is_marked(touch)]
     if not ends:
         return *journey.carry(state, touches, still_until), ()
     transitions: list[Transition] = []
@@ -140,39 +145,6 @@ def unheard(change: Change, now: datetime) -> Change:
     state, added = change.journey.advance(change.after.state, now)
     after = msgspec.structs.replace(change.after, state=state)
     return msgspec.structs.replace(change, after=after, added=[*change.added, *added], told=False)
-
-
-def refold(
-    customer_id: UUID,
-    journey: Journey,
-    held: Held,
-    history: Sequence[Transition],
-    timeline: Sequence[Touch],
-    run: str = "",
-    *,
-    since: State = NOWHERE,
-) -> Change:
-    """Fold the run's timeline anew from the state `since` on, as far in time as the held state had come.
-
-    `history` is what stands of the held state's history since then, in order; `timeline` what lies behind its
-    position.
-    """
-    state, new_history, checkpoints = carry(journey, since, timeline)
-    state, more = journey.advance(state, held.state.at)
-    new_history += more
-    standing = _common_prefix(history, new_history)
-    superseded = history[standing:]
-    return Change(
-        customer_id,
-        journey,
-        held,
-        Held(state, held.revision + 1 if superseded else held.revision),
-        new_history[standing:],
-        superseded,
-        run,
-        checkpoints=checkpoints,
-        since=since if has_checkpoints(journey) else None,
-    )
 
 
 def flows(changes: Iterable[Change]) -> Counter[Flow]:
@@ -226,14 +198,17 @@ def _add_moves(
 
 def has_checkpoints(journey: Journey) -> bool:
     """Whether checkpoints are kept along the timelines of the journey's runs."""
-    return journey.definition.subject.kind == "customer"
+    return journey.definition.subject.kind != "property"
 
 
-def _common_prefix(old: Sequence[Transition], new: Sequence[Transition]) -> int:
-    for index, (left, right) in enumerate(zip(old, new, strict=False)):
-        if left != right:
-            return index
-    return min(len(old), len(new))
+def is_marked(touch: Touch) -> bool:
+    """Whether a checkpoint is kept after the touch."""
+    return not touch.id.int % CHECKPOINT_EVERY
+
+
+def position_of(one: State | Touch) -> Position:
+    """Where a touch stands in the timeline, or how far in it a state has come."""
+    return one.at, one.id
 
 
 def _without_zeros(deltas: Counter[Flow] | Counter[Presence]) -> Counter:  # type: ignore[type-arg]

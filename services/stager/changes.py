@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from uuid import UUID
 
 from services.stager import assign, sql
 from services.stager.announce import messages
 from services.stager.assign import Change, Held
-from services.stager.checkpoints import read_checkpoints, write_checkpoints
+from services.stager.checkpoints import write_checkpoints
+from services.stager.refolding import refolded
+from services.stager.sql import columns
 from shared.journey.fold import Journey, runs_of
-from shared.journey.state import State, Transition
-from shared.journey.touch import Lens, Touch
+from shared.journey.state import Transition
 from shared.store.engine import Connection
-from shared.store.timelines import read_timelines, touch_of
+from shared.store.timelines import read_timelines
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
@@ -26,23 +26,16 @@ async def refold(
     connection: Connection,
     journey: Journey,
     held: Mapping[UUID, Mapping[str, Held]],
-    late: Mapping[UUID, Touch] = MappingProxyType({}),
     *,
     whole: bool = False,
 ) -> list[Change]:
-    """Fold the timelines of customers, or of accounts, anew in one journey: those of their runs that are
-    given; `whole` means all that the timelines have, given or not. A customer of whom it is said which touch
-    came `late` first is folded from the last checkpoint before it, if there is one."""
+    """Fold the whole timelines of customers, or of accounts, anew in one journey: those of their runs that
+    are given; `whole` means all that the timelines have, given or not."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
         page = customer_ids[begin : begin + _REFOLDS_AT_ONCE]
-        since = await read_checkpoints(connection, journey, {one: late[one] for one in page if one in late})
-        from_the_beginning = {one: held[one] for one in page if one not in since}
-        if from_the_beginning:
-            changes += await _refold_page(connection, journey, from_the_beginning, whole)
-        if since:
-            changes += await _refold_tails(connection, journey, {one: held[one][""] for one in since}, since)
+        changes += await _refold_page(connection, journey, {one: held[one] for one in page}, whole)
     return changes
 
 
@@ -59,32 +52,8 @@ async def _refold_page(
         for run in runs if whole else states:
             history, touches = histories[customer_id, run], runs.get(run, ())
             state = states.get(run, Held())
-            changes.append(assign.refold(customer_id, journey, state, history, touches, run))
+            changes.append(refolded(customer_id, journey, state, history, touches, run))
     return changes
-
-
-async def _refold_tails(
-    connection: Connection, journey: Journey, held: Mapping[UUID, Held], since: Mapping[UUID, State]
-) -> list[Change]:
-    """Fold what lies behind the checkpoints of customers."""
-    types = None if journey.types is None else sorted(journey.types)
-    key, version = journey.definition.key, journey.definition.version
-    lens = Lens([journey.asks])
-    ats, ids = [state.at for state in since.values()], [state.id for state in since.values()]
-    timelines: dict[UUID, list[Touch]] = defaultdict(list)
-    tails = (sql.TIMELINE_TAILS, list(since), types, lens.types_with_content, ats, ids)
-    for row in await connection.fetch(*tails):
-        timelines[row["customer_id"]].append(touch_of(lens, row))
-    seqs = [state.transitions for state in since.values()]
-    histories: dict[UUID, list[Transition]] = defaultdict(list)
-    for customer_id, *transition in await connection.fetch(
-        sql.HISTORY_TAILS, list(since), key, version, seqs
-    ):
-        histories[customer_id].append(Transition(*transition))
-    return [
-        assign.refold(one, journey, held[one], histories[one], timelines[one], since=state)
-        for one, state in since.items()
-    ]
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
@@ -118,7 +87,7 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
         for old in change.superseded
     ]
     if superseded:
-        await connection.execute(sql.SUPERSEDE, *_columns(superseded))
+        await connection.execute(sql.SUPERSEDE, *columns(superseded))
     added = [
         (
             change.customer_id,
@@ -155,14 +124,10 @@ async def _write_counts(connection: Connection, changes: Sequence[Change], shard
         for presence, delta in assign.presences(changes).items()
     ]
     if counts:
-        await connection.execute(sql.ADD_COUNTS, *_columns(sorted(counts)), shard)
+        await connection.execute(sql.ADD_COUNTS, *columns(sorted(counts)), shard)
     flows = [
         (flow.journey_key, flow.version, flow.span, flow.since, *flow.origin, *flow.target, delta)
         for flow, delta in assign.flows(changes).items()
     ]
     if flows:
-        await connection.execute(sql.ADD_FLOWS, *_columns(sorted(flows)), shard)
-
-
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(sql.ADD_FLOWS, *columns(sorted(flows)), shard)

@@ -7,6 +7,8 @@ another in a circle.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 # A negative offset is what a person left who resumed the partition from the log's beginning.
 CLAIM = """
 INSERT INTO stager_offsets AS o (log_id, topic, partition, next_offset, epoch, owner)
@@ -101,47 +103,71 @@ ORDER BY customer_id, run, seq
 """
 
 # The fences keep the planner from joining whole tables, of which it knows nothing while they are new.
-CHECKPOINTS = """
-SELECT l.customer_id, c.state
-FROM unnest($3::uuid[], $4::timestamptz[], $5::uuid[]) AS l (customer_id, at, id)
+LAST_CHECKPOINTS = """
+SELECT l.customer_id, l.journey_key, l.version, c.state
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[])
+    AS l (customer_id, journey_key, version, at, id)
 CROSS JOIN LATERAL (
     SELECT state FROM checkpoints
-    WHERE customer_id = l.customer_id AND journey_key = $1 AND version = $2 AND (at, id) < (l.at, l.id)
+    WHERE customer_id = l.customer_id AND journey_key = l.journey_key AND version = l.version
+        AND (at, id) < (l.at, l.id)
     ORDER BY at DESC, id DESC LIMIT 1
 ) AS c
 """
 
-TIMELINE_TAILS = """
-SELECT t.* FROM unnest($1::uuid[], $4::timestamptz[], $5::uuid[]) AS s (customer_id, at, id)
+CHECKPOINTS_BETWEEN = """
+SELECT s.customer_id, s.journey_key, s.version, c.id, c.state
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[], $6::timestamptz[], $7::uuid[])
+    AS s (customer_id, journey_key, version, at, id, until_at, until_id)
 CROSS JOIN LATERAL (
-    SELECT customer_id, occurred_at, id, type, channel,
-        CASE WHEN $3::text[] IS NULL OR type = ANY($3) THEN body END AS body
-    FROM touchpoints
-    WHERE customer_id = s.customer_id AND (occurred_at, id) > (s.at, s.id)
-        AND ($2::text[] IS NULL OR type = ANY($2))
+    SELECT at, id, state FROM checkpoints
+    WHERE customer_id = s.customer_id AND journey_key = s.journey_key AND version = s.version
+        AND (at, id) > (s.at, s.id) AND (at, id) <= (s.until_at, s.until_id)
     OFFSET 0
-) AS t ORDER BY t.customer_id, t.occurred_at, t.id
+) AS c ORDER BY s.customer_id, s.journey_key, s.version, c.at, c.id
 """
 
-HISTORY_TAILS = """
-SELECT h.* FROM unnest($1::uuid[], $4::int[]) AS s (customer_id, seq)
+# The next of each timeline, so many of each.
+_PORTIONS = """
+SELECT t.* FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::uuid[])
+    AS s (owner_id, at, id, until_at, until_id)
 CROSS JOIN LATERAL (
-    SELECT customer_id, seq, at, kind, from_stage, from_paused, to_stage, to_paused, touchpoint_id, rule
-    FROM stage_transitions
-    WHERE customer_id = s.customer_id AND journey_key = $2 AND version = $3 AND stage_transitions.seq >= s.seq
-        AND superseded_at IS NULL
+    SELECT s.owner_id, occurred_at, id, type, channel,
+        CASE WHEN $7::text[] IS NULL OR type = ANY($7) THEN body END AS body
+    FROM {table}
+    WHERE {owner} = s.owner_id AND (occurred_at, id) > (s.at, s.id)
+        AND (occurred_at, id) <= (s.until_at, s.until_id) AND ($6::text[] IS NULL OR type = ANY($6))
+    ORDER BY occurred_at, id LIMIT $8
+) AS t ORDER BY t.owner_id, t.occurred_at, t.id
+"""
+
+PORTIONS = _PORTIONS.format(table="touchpoints", owner="customer_id")
+
+PORTIONS_OF_ACCOUNTS = _PORTIONS.format(
+    table="account_touchpoints JOIN touchpoints USING (customer_id, occurred_at, id)", owner="account_id"
+)
+
+HISTORY_PARTS = """
+SELECT h.* FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[])
+    AS s (customer_id, journey_key, version, first, behind)
+CROSS JOIN LATERAL (
+    SELECT customer_id, journey_key, version, seq, at, kind, from_stage, from_paused, to_stage, to_paused,
+        touchpoint_id, rule
+    FROM stage_transitions AS t
+    WHERE customer_id = s.customer_id AND journey_key = s.journey_key AND version = s.version AND run = ''
+        AND t.seq >= s.first AND (s.behind IS NULL OR t.seq < s.behind) AND superseded_at IS NULL
     OFFSET 0
-) AS h ORDER BY h.customer_id, h.seq
+) AS h ORDER BY h.customer_id, h.journey_key, h.version, h.seq
 """
 
 CHECKPOINT_COLUMNS = ("customer_id", "journey_key", "version", "at", "id", "state")
 
 DROP_CHECKPOINTS = """
 DELETE FROM checkpoints AS c
-USING unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[])
-    AS o (customer_id, journey_key, version, at, id)
+USING unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::uuid[], $6::timestamptz[], $7::uuid[])
+    AS o (customer_id, journey_key, version, at, id, until_at, until_id)
 WHERE c.customer_id = o.customer_id AND c.journey_key = o.journey_key AND c.version = o.version
-    AND (c.at, c.id) > (o.at, o.id)
+    AND (c.at, c.id) > (o.at, o.id) AND (c.at, c.id) < (o.until_at, o.until_id)
 """
 
 SUPERSEDE = """
@@ -225,3 +251,8 @@ LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
 TAKE_OUTBOX = """
 DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
 """
+
+
+def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+    """Rows, of which there is one at least, as the arrays of a statement."""
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.assign import Change, Held, unheard
@@ -30,6 +28,8 @@ from services.stager.batch import Batch, Incoming
 from services.stager.changes import refold, tell, write_changes
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.in_force import Folding, InForce
+from services.stager.late import refold_late
+from services.stager.refolding import Late
 from services.stager.runs import Subject
 from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
@@ -211,7 +211,7 @@ class BatchStore:
             return []
         states = await _read_states(connection, list(touches), folding, now)
         changes: list[Change] = []
-        late: dict[Journey, dict[UUID, dict[str, Held]]] = defaultdict(dict)
+        late: list[Late] = []
         unknown: dict[Journey, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
         for subject, by_journey in touches.items():
             owner_id, run = subject
@@ -223,19 +223,12 @@ class BatchStore:
                 try:
                     change = states.carry_on(subject, journey, sorted_touches)
                 except OutOfOrder:
-                    late[journey].setdefault(owner_id, {})[run] = states.held(subject, journey)
+                    held = states.held(subject, journey)
+                    late.append(Late(owner_id, run, journey, held, sorted_touches))
                 else:
                     if change:
                         changes.append(change)
-        for journey, of_late in late.items():
-            first = {
-                owner_id: touches[owner_id, ""][journey][0]
-                for owner_id, runs in of_late.items()
-                if "" in runs
-            }
-            for change in await refold(connection, journey, of_late, first):
-                cause = touches[change.customer_id, change.run][journey][0].id
-                changes.append(msgspec.structs.replace(change, late=cause))
+        changes += await refold_late(connection, late)
         for journey, of_unknown in unknown.items():
             refolded = await refold(connection, journey, of_unknown, whole=True)
             changes += [unheard(change, now) for change in refolded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -45,7 +45,7 @@ async def read_timelines(
     what the journeys ask for; `until` leaves out the later ones. If the journeys are about accounts, the ids
     are those of accounts."""
     query = _OF_ACCOUNTS if any(one.definition.subject.kind == "account" for one in journeys) else _TIMELINES
-    types = _types(journeys)
+    types = types_of(journeys)
     lens = Lens(journey.asks for journey in journeys)
     found: dict[UUID, list[Touch]] = defaultdict(list)
     rows = await connection.fetch(query, customer_ids, types, lens.types_with_content, until)
@@ -54,7 +54,8 @@ async def read_timelines(
     return found
 
 
-def _types(journeys: Sequence[Journey]) -> Sequence[str] | None:
+def types_of(journeys: Iterable[Journey]) -> Sequence[str] | None:
+    """The types of touchpoints that concern one of the journeys; None: all do."""
     found: set[str] = set()
     for journey in journeys:
         if journey.types is None:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from random import Random
 from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.stager.assign import (
     CHECKPOINT_EVERY,
+    LAST_POSITION,
     Change,
     Held,
     carried_on,
     carry,
     flows,
     has_checkpoints,
+    is_marked,
+    position_of,
     presences,
-    refold,
     run_clock,
 )
+from services.stager.refolding import Refold, refolded
+from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, OutOfOrder, fold
 from shared.journey.state import NOWHERE, State, Transition
@@ -32,20 +37,19 @@ from tests.support.journeys import EPOCH, all_journeys, stored, touches
 from tests.support.random_journeys import definitions, rich_touches
 
 JOURNEYS = all_journeys()
+BUILT_IN = [definition for definition, _ in all_definitions(None)]
 ALICE = UUID(int=1)
 SWEEPS = st.lists(st.integers(0, 90), max_size=5)
 LATER = EPOCH + timedelta(days=500)
 
 
-def _position(state: State) -> tuple[datetime, UUID]:
-    return (state.at, state.id)
-
-
 class Customer:
     """A customer as the store keeps one: a timeline, a held state, a standing history and counters."""
 
-    def __init__(self, journey: Journey) -> None:
+    def __init__(self, journey: Journey, portion: int = 3) -> None:
         self.journey = journey
+        self.portion = portion
+        self.met = self.recorded_anew = 0
         self.timeline: dict[UUID, Touch] = {}
         self.held = Held()
         self.history: list[Transition] = []
@@ -60,33 +64,48 @@ class Customer:
         try:
             carried = carry(self.journey, self.held.state, ordered)
         except OutOfOrder:
-            self.apply(self._refolded(ordered[0]))
+            self.apply(self._refolded(ordered))
         else:
             self.apply(carried_on(ALICE, self.journey, self.held, carried))
 
-    def _refolded(self, late: Touch) -> Change:
-        """From the last checkpoint before the touch that came late."""
+    def _refolded(self, batch: list[Touch]) -> Change:
+        """From the last checkpoint before what came late to the first that is met again."""
+        first = position_of(batch[0])
         since = max(
-            (one for one in self.checkpoints if _position(one) < (late.at, late.id)),
-            key=_position,
-            default=NOWHERE,
+            (one for one in self.checkpoints if position_of(one) < first), key=position_of, default=NOWHERE
         )
-        timeline = sorted(self.timeline.values(), key=lambda one: (one.at, one.id))
-        tail = [one for one in timeline if (one.at, one.id) > _position(since)]
-        history = self.history[since.transitions :]
-        return refold(ALICE, self.journey, self.held, history, tail, since=since)
+        refold = Refold(ALICE, self.journey, self.held, late=batch, since=since)
+        kept = {one.id: one for one in self.checkpoints}
+        timeline = sorted(self.timeline.values(), key=position_of)
+        while refold.met is None and refold.position < LAST_POSITION:
+            behind = [one for one in timeline if position_of(one) > refold.position]
+            portion, rest = behind[: self.portion], behind[self.portion :]
+            refold.fold(portion, position_of(portion[-1]) if rest else LAST_POSITION, kept)
+        begin, end = refold.old_part
+        if refold.met is not None and not refold.is_as_before(self.history[begin:end]):
+            end = None
+        self.met += refold.met is not None
+        self.recorded_anew += refold.is_recorded_anew
+        behind_it = [
+            one
+            for one in self.checkpoints
+            if refold.is_recorded_anew and refold.met and position_of(one) > position_of(refold.met)
+        ]
+        return refold.change(self.history[begin:end], behind_it)
 
     def sweep(self, now: datetime) -> None:
         self.apply(run_clock(ALICE, self.journey, self.held, now))
 
     def apply(self, change: Change) -> None:
-        for one in change.superseded:
-            self.history.remove(one)
+        if change.superseded:
+            assert self.history[-len(change.superseded) :] == change.superseded
+            del self.history[-len(change.superseded) :]
         self.history += change.added
-        if change.since is not None:
-            outdated = _position(change.since)
-            self.checkpoints = [one for one in self.checkpoints if _position(one) <= outdated]
-        self.checkpoints += change.checkpoints
+        if change.outdated is not None:
+            begin, end = change.outdated
+            stay = [one for one in self.checkpoints if not begin < position_of(one) < end]
+            self.checkpoints = stay
+        self.checkpoints = sorted([*self.checkpoints, *change.checkpoints], key=position_of)
         self.held = change.after
         self.flows.update(flows([change]))
         self.presences.update(presences([change]))
@@ -95,14 +114,20 @@ class Customer:
         return self.journey.concerns(touch.type)
 
 
+def marked(timelines: st.SearchStrategy[list[Touch]]) -> st.SearchStrategy[list[Touch]]:
+    """The timelines with other ids: after about half of the touches there is a checkpoint."""
+    half = CHECKPOINT_EVERY // 2
+    return timelines.map(
+        lambda found: [msgspec.structs.replace(one, id=UUID(int=one.id.int * half)) for one in found]
+    )
+
+
 @st.composite
 def arrivals(
     draw: st.DrawFn, timelines: st.SearchStrategy[list[Touch]]
 ) -> tuple[list[Touch], list[list[Touch]]]:
-    """A timeline, and its touches in any order, some of them repeated, cut into any batches. After about half
-    of them there is a checkpoint."""
-    half = CHECKPOINT_EVERY // 2
-    timeline = [msgspec.structs.replace(one, id=UUID(int=one.id.int * half)) for one in draw(timelines)]
+    """A timeline, and its touches in any order, some of them repeated, cut into any batches."""
+    timeline = draw(marked(timelines))
     repeated = draw(st.lists(st.sampled_from(timeline), max_size=6)) if timeline else []
     arriving = draw(st.permutations(timeline + repeated))
     cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=4)))
@@ -135,20 +160,66 @@ def adds_up(journey: Journey, arrived: tuple[list[Touch], list[list[Touch]]], sw
         if number < len(sweeps):
             customer.sweep(EPOCH + timedelta(days=sweeps[number]))
     customer.sweep(LATER)
+    assert_is_the_fold(customer, timeline)
 
+
+def assert_is_the_fold(customer: Customer, timeline: list[Touch]) -> None:
+    journey = customer.journey
     concerning = [one for one in timeline if journey.concerns(one.type)]
-    state, history = fold(journey, concerning, LATER)
+    state, history = fold(journey, concerning, customer.held.state.at)
     expected = Customer(journey)
     expected.apply(Change(ALICE, journey, Held(), Held(state), history))
 
     assert stored(customer.held.state) == stored(state)
-    marked = [one for one in concerning if not one.id.int % CHECKPOINT_EVERY]
     if has_checkpoints(journey):
-        assert [_position(one) for one in customer.checkpoints] == [(one.at, one.id) for one in marked]
+        steps = list(accumulate(concerning, lambda at, one: journey.step(at, one)[0], initial=NOWHERE))
+        after = [stored(step) for step, one in zip(steps[1:], concerning, strict=True) if is_marked(one)]
+        assert [stored(one) for one in customer.checkpoints] == after
     assert customer.history == history
     assert +customer.flows == +expected.flows
     assert +customer.presences == +expected.presences
     assert not -customer.flows
+
+
+@settings(max_examples=60)
+@given(definition=definitions, timeline=marked(rich_touches(20)), data=st.data())
+def test_whichever_touchpoint_comes_late_it_adds_up_to_the_fold(
+    definition: Definition, timeline: list[Touch], data: st.DataObject
+) -> None:
+    """Each touchpoint of a timeline in turn comes after all others, with some that come in time, whatever
+    the portions in which it is read."""
+    journey = Journey(definition)
+    held_back = data.draw(st.integers(0, 3), label="held back")
+    portion = data.draw(st.integers(1, 5), label="portion")
+    end = max(0, len(timeline) - held_back)
+    for late in range(end):
+        customer = Customer(journey, portion)
+        customer.receive(timeline[:late] + timeline[late + 1 : end])
+        customer.receive([*timeline[end:], timeline[late]])
+        assert_is_the_fold(customer, timeline)
+
+
+@pytest.mark.parametrize("definition", BUILT_IN, ids=lambda one: one.key)
+def test_a_refold_ends_where_the_timeline_goes_on_as_before(definition: Definition) -> None:
+    """Of touchpoints anywhere in a long timeline, most are folded in without what lies far behind them; what
+    they leave as it was, what they number anew and what they tell in another way, all is the fold's."""
+    journey = Journey(definition)
+    if not has_checkpoints(journey):
+        return
+    draw = Random(5)
+    types = sorted(type_ for type_ in journey.asks if type_)
+    timeline = [
+        Touch(EPOCH + timedelta(hours=number * 7), UUID(int=(number + 1) << 9), draw.choice(types), "web")
+        for number in range(240)
+    ]
+    met = 0
+    for late in range(0, 200, 10):
+        customer = Customer(journey, portion=7)
+        customer.receive(timeline[:late] + timeline[late + 1 :])
+        customer.receive([timeline[late]])
+        assert_is_the_fold(customer, timeline)
+        met += customer.met
+    assert met > 14
 
 
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda one: one.definition.key)
@@ -158,6 +229,6 @@ def test_a_refold_that_changes_nothing_supersedes_nothing(journey: Journey, time
     concerning = [one for one in timeline if journey.concerns(one.type)]
     change = carried_on(ALICE, journey, Held(), carry(journey, NOWHERE, concerning))
 
-    again = refold(ALICE, journey, change.after, change.added, concerning)
+    again = refolded(ALICE, journey, change.after, change.added, concerning)
 
     assert (again.added, again.superseded, again.after) == ([], [], change.after)
