@@ -52,6 +52,8 @@ async def world(database_url: str) -> AsyncIterator[World]:
 def told(number: int, said: Said) -> Touchpoint:
     who, day, type_, order, accounts = said
     body = b"{}" if order is None else msgspec.json.encode({"order_id": order})
+    if number % 3 == 0:
+        body = body.replace(b"order_id", rb"order\u005fid")
     return touchpoint(str(number), f"user_id:{who}", *sorted(accounts), day=day * 2, type_=type_, body=body)
 
 
