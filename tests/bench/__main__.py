@@ -14,7 +14,7 @@ from tests.bench.table import Breakdown, Section, rendered
 from tests.support.home import new_home
 
 PARTS = ("ingest", "stager", "journeys", "freshness", "api", "counts", "start")
-ON_DEMAND = ("profile", "takeover")
+ON_DEMAND = ("profile", "takeover", "late")
 
 
 def main(wanted: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from shared.touchpoint import Touchpoint
 
-_TYPES = ("page_viewed",) * 6 + ("product_viewed",) * 3 + ("order_completed",)
+TYPES = ("page_viewed",) * 6 + ("product_viewed",) * 3 + ("order_completed",)
 _STEP = timedelta(milliseconds=100)
 SOURCE = "bench"
 
@@ -25,9 +25,7 @@ def wire_events(count: int, customers: int, begin: datetime) -> Iterator[bytes]:
     draw = random.Random(1)
     for number in range(count):
         customer = draw.randrange(customers)
-        yield wire_event(
-            f"{draw.getrandbits(96):024x}", customer, begin + number * _STEP, draw.choice(_TYPES)
-        )
+        yield wire_event(f"{draw.getrandbits(96):024x}", customer, begin + number * _STEP, draw.choice(TYPES))
 
 
 def wire_event(id_: str, customer: int, at: datetime, type_: str) -> bytes:
@@ -53,7 +51,7 @@ def touchpoints(count: int, customers: int, begin: datetime) -> Iterator[Touchpo
         customer, at = draw.randrange(customers), begin + number * _STEP
         yield Touchpoint(
             id=f"{draw.getrandbits(96):024x}",
-            type=draw.choice(_TYPES),
+            type=draw.choice(TYPES),
             channel="web",
             occurred_at=at,
             received_at=at + _STEP,
