@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from shared.errors import ConfigError
+from shared.touchpoint import is_identity_kind
 
 PREFIX = "REJSE_"
 Settings = TypeVar("Settings")
@@ -95,6 +96,26 @@ def _keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def _limits(text: str) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for part in _keys(text):
+        kind, _, number = part.partition("=")
+        if kind != "*" and not is_identity_kind(kind):
+            raise ValueError("has a part that is no kind=number, such as email=5; * is every other kind")
+        found[kind] = _between(1, 10_000)(number)
+    if "*" not in found:
+        raise ValueError("has no limit for every other kind, such as *=5")
+    return found
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    if text == "none":
+        return ()
+    if not all(map(is_identity_kind, kinds := _keys(text))):
+        raise ValueError("has a part that is no kind of identity, such as phone; none: no kind")
+    return kinds
+
+
 def _text(text: str) -> str:
     return text
 
@@ -171,6 +192,18 @@ VARIABLES: tuple[Variable, ...] = (
         _between(0, 1 << 20),
         "100",
         "connections to ingest from one address; more is 429; 0, behind a proxy: no limit",
+    ),
+    Variable(
+        "identity_limits",
+        _limits,
+        "user_id=1,loyalty_id=5,email=5,phone=5,anonymous_id=100,*=5",
+        "how many identities of a kind a customer may have (*: of every other kind); alike for all stagers",
+    ),
+    Variable(
+        "identity_handed_over",
+        _kinds,
+        "anonymous_id,phone",
+        "kinds of identities that a new login takes over from another one; none: no kind",
     ),
     Variable("batch_records_max", _between(1, 100_000), "4000", "records of one batch transaction"),
     Variable("failpoints", _text, "", "points at which the process kills or stops itself: for fault tests"),

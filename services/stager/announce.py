@@ -7,7 +7,7 @@ message is small however long a history is, and after each one its `to` is where
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -75,6 +75,25 @@ class CorrectionTold(
     superseded: Seqs
     added: Seqs | None
     cause: Cause
+
+
+class MergeTold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="customer_merged"):
+    """A customer became one with another, which stays: by which touchpoint, and when it became known. Nothing
+    more is told of `customer`."""
+
+    customer: UUID
+    into: UUID
+    known_at: datetime
+    cause: Cause
+
+
+def merges(
+    merged: Mapping[UUID, UUID], into: Mapping[UUID, UUID], now: datetime
+) -> Iterator[tuple[UUID, bytes]]:
+    """The messages of customers that are gone, by evidence and by the customer that stays."""
+    for customer_id, touchpoint_id in merged.items():
+        told = MergeTold(customer_id, into[customer_id], now, Cause(touchpoint_id, None))
+        yield customer_id, _encode(told)
 
 
 def messages(changes: Iterable[Change], now: datetime) -> Iterator[tuple[UUID, bytes]]:

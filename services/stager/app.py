@@ -14,6 +14,7 @@ from typing import Any
 
 from services.stager.backfill import Backfill
 from services.stager.definitions import register
+from services.stager.identity import Limits
 from services.stager.in_force import InForce
 from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
@@ -88,6 +89,7 @@ async def serve(
             new_id=new_row_id,
             failpoints=failpoints,
             tells=tells,
+            limits=Limits(settings.identity_limits, settings.identity_handed_over),
         )
         partitions = Partitions(reader, store, Halts(pool, reader.log_id, TOPIC), clock)
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)

@@ -107,7 +107,7 @@ class Backfill:
         self, connection: Connection, wanted: Version, journey: Journey, customer_ids: Sequence[UUID]
     ) -> None:
         now = self._clock.now()
-        lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_CUSTOMERS
+        lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_ALL_CUSTOMERS
         await connection.execute(lock, customer_ids)
         states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         # Whom live staging has met has all runs up to date, unless they may be of an earlier time in force.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from services.stager import assign, sql
-from services.stager.announce import messages
+from services.stager.announce import merges, messages
 from services.stager.assign import Change, Held
 from services.stager.checkpoints import write_checkpoints
 from services.stager.refolding import refolded
@@ -43,17 +44,26 @@ async def _refold_page(
     connection: Connection, journey: Journey, held: Mapping[UUID, Mapping[str, Held]], whole: bool
 ) -> list[Change]:
     timelines = await read_timelines(connection, list(held), [journey])
-    histories: dict[tuple[UUID, str], list[Transition]] = defaultdict(list)
-    for customer_id, run, *transition in await connection.fetch(sql.HISTORIES, list(held), *journey.version):
-        histories[customer_id, run].append(Transition(*transition))
+    histories = await histories_of(connection, list(held), journey)
     changes = []
     for customer_id, states in held.items():
         runs = runs_of(journey, timelines.get(customer_id, ()))
-        for run in runs if whole else states:
+        # One that a touchpoint of another customer's was taken from may have none left.
+        for run in {**runs, **states} if whole else states:
             history, touches = histories[customer_id, run], runs.get(run, ())
             state = states.get(run, Held())
             changes.append(refolded(customer_id, journey, state, history, touches, run))
     return changes
+
+
+async def histories_of(
+    connection: Connection, owner_ids: Sequence[UUID], journey: Journey
+) -> defaultdict[tuple[UUID, str], list[Transition]]:
+    """What stands of the histories of customers, or of accounts, in a journey, by run."""
+    found: defaultdict[tuple[UUID, str], list[Transition]] = defaultdict(list)
+    for owner_id, run, *transition in await connection.fetch(sql.HISTORIES, owner_ids, *journey.version):
+        found[owner_id, run].append(Transition(*transition))
+    return found
 
 
 async def write_changes(connection: Connection, changes: Sequence[Change], shard: int, now: datetime) -> None:
@@ -65,10 +75,17 @@ async def write_changes(connection: Connection, changes: Sequence[Change], shard
         await write_checkpoints(connection, changes)
 
 
-async def tell(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
-    """Put what consumers are told of the changes into the outbox; their customers and accounts must be
-    locked."""
-    rows = [(str(owner_id).encode(), message) for owner_id, message in messages(changes, now)]
+async def tell(
+    connection: Connection,
+    changes: Sequence[Change],
+    now: datetime,
+    merged: Mapping[UUID, UUID] = MappingProxyType({}),
+    into: Mapping[UUID, UUID] = MappingProxyType({}),
+) -> None:
+    """Put what consumers are told of the changes, and then of merged customers, into the outbox; their
+    customers and accounts must be locked."""
+    told = (*messages(changes, now), *merges(merged, into, now))
+    rows = [(str(owner_id).encode(), message) for owner_id, message in told]
     if rows:
         await connection.copy_records_to_table("outbox", columns=sql.OUTBOX_COLUMNS, records=rows)
 

@@ -31,6 +31,7 @@ from shared.errors import Contended, FencedOut, LogReplaced, Permanent, RejseErr
 from shared.eventlog.port import EventReader, Record
 from shared.logs import fields
 from shared.metrics import Metrics
+from shared.touchpoint import IDENTITY_KINDS
 
 log = logging.getLogger("rejse.stager")
 
@@ -258,6 +259,11 @@ class Loop:
         ):
             counter("rejse_stager_records_total").labels(fate).inc(number)
         counter("rejse_stager_unknown_types_total").inc(done.unknown_types)
+        counter("rejse_stager_customers_merged_total").inc(done.merged)
+        counter("rejse_stager_identities_handed_over_total").inc(done.handed_over)
+        for kind in done.refused:
+            known = kind if kind in IDENTITY_KINDS else "external"
+            counter("rejse_stager_links_refused_total").labels(known).inc()
         for change in done.changes:
             key = change.journey.definition.key
             if change.superseded:

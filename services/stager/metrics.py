@@ -18,6 +18,20 @@ CATALOGUE: tuple[Metric, ...] = (
         (),
         "stored touchpoints of a type that the catalogue doesn't have; `GET /v1/touchpoint-types` names them",
     ),
+    Metric("rejse_stager_customers_merged_total", "counter", (), "customers that became one with another"),
+    Metric(
+        "rejse_stager_identities_handed_over_total",
+        "counter",
+        (),
+        "devices and numbers that went from one login to another",
+    ),
+    Metric(
+        "rejse_stager_links_refused_total",
+        "counter",
+        ("kind",),
+        "identities that were not linked, by their kind (`external`: any namespace), because a customer "
+        "would have too many of one; `GET /v1/identity/conflicts` names them",
+    ),
     Metric(
         "rejse_stager_batches_total",
         "counter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Settings:
     journeys_dir: Path | None
     journeys: tuple[str, ...] | None
     log_level: str
+    identity_limits: Mapping[str, int]
+    identity_handed_over: tuple[str, ...]
     batch_records_max: int
     drain_timeout_s: float
     failpoints: str

@@ -1,8 +1,9 @@
 """The batch transaction's SQL: a few statements whatever the size of the batch.
 
-Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, identities,
-customers, new accounts, accounts, states, counters; and within each by key. So two of them never wait for one
-another in a circle.
+Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, new identities and
+pairs of them, customers, new accounts, accounts, states, counters; and within each by key. Whoever alters
+what a customer has, identities among it, has locked the customer. So two of them never wait for one another
+in a circle.
 """
 
 from __future__ import annotations
@@ -31,29 +32,157 @@ FROM in_force, unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::b
     AS n (partition, epoch, old_offset, new_offset, tail_crc)
 WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
     AND o.epoch = n.epoch AND o.next_offset = n.old_offset
-RETURNING o.partition, in_force.revision
+RETURNING o.partition, in_force.revision, pg_current_snapshot()::text AS snapshot
 """
 
 ID_COLUMNS = ("id", "body_hash")
 
 BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"
 
-KNOWN_IDENTITIES = "SELECT identity, customer_id FROM identities WHERE identity = ANY($1::text[])"
+KNOWN_IDENTITIES = """
+SELECT identity, customer_id, handed_over FROM identities WHERE identity = ANY($1::text[])
+"""
+
+MEMBERS = """
+SELECT customer_id, identity, touchpoint_id, since FROM identities WHERE customer_id = ANY($1::uuid[])
+"""
+
+# Of each identity who has it from an instant on, and who had it then: nobody asks for what lies before.
+HOLDERS = """
+SELECT h.* FROM unnest($1::text[], $2::timestamptz[]) AS n (identity, at)
+CROSS JOIN LATERAL (
+    (SELECT identity, since, touchpoint_id, customer_id FROM identity_holders
+    WHERE identity = n.identity AND since < n.at ORDER BY since DESC, touchpoint_id DESC LIMIT 1)
+    UNION ALL
+    (SELECT identity, since, touchpoint_id, customer_id FROM identity_holders
+    WHERE identity = n.identity AND since >= n.at)
+) AS h ORDER BY identity, since, touchpoint_id
+"""
 
 NEW_CUSTOMERS = "INSERT INTO customers (id, created_at) SELECT unnest($1::uuid[]), $2"
 
 NEW_IDENTITIES = """
-INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
-SELECT *, $4::timestamptz FROM unnest($1::text[], $2::uuid[], $3::uuid[])
+INSERT INTO identities (identity, customer_id, touchpoint_id, since, linked_at)
+SELECT *, $5::timestamptz FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[])
 ON CONFLICT DO NOTHING
+"""
+
+NEW_LINKS = """
+INSERT INTO identity_links (identity, other, touchpoint_id, occurred_at, linked_at)
+SELECT *, $5::timestamptz FROM unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+# Counted, so that nothing is sent of those that are known anyway. One that was merged away is not there any
+# more; `relinked` are those whose identities another transaction has altered behind a snapshot.
+LOCK_CUSTOMERS = """
+SELECT count(*), count(*) FILTER (
+    WHERE NOT pg_visible_in_snapshot(relinked::text::xid8, $2::text::pg_snapshot)
+) AS relinked
+FROM (SELECT relinked FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE) AS locked
+"""
+
+RELINKED = """
+UPDATE customers SET relinked = pg_current_xact_id()::text::bigint WHERE id = ANY($1::uuid[])
 """
 
 _LOCKED = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
-# Counted, so that nothing is sent of those that are known anyway.
-LOCK_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
+LOCK_ALL_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
 LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
+
+_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases", "touchpoints", "account_touchpoints")
+# What becomes another customer's: $1 goes, $2 stays.
+_MERGED = "unnest($1::uuid[], $2::uuid[]) AS m (goes, stays)"
+
+MERGE = (
+    *(
+        f"UPDATE {table} AS t SET customer_id = m.stays FROM {_MERGED} WHERE t.customer_id = m.goes"
+        for table in _OF_CUSTOMERS
+    ),
+    f"""
+    INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
+    SELECT m.stays, t.account_id, t.touchpoint_id, t.linked_at
+    FROM {_MERGED} JOIN account_members AS t ON t.customer_id = m.goes
+    ORDER BY t.linked_at, t.touchpoint_id ON CONFLICT DO NOTHING
+    """,
+    f"""
+    INSERT INTO identity_conflicts AS c
+        (customer_id, identity, kind, other_id, touchpoint_id, count, first_at, last_at)
+    SELECT m.stays, t.identity, t.kind, (array_agg(t.other_id ORDER BY t.last_at DESC))[1],
+        (array_agg(t.touchpoint_id ORDER BY t.last_at DESC))[1], sum(t.count), min(t.first_at), max(t.last_at)
+    FROM {_MERGED} JOIN identity_conflicts AS t ON t.customer_id = m.goes GROUP BY m.stays, t.identity, t.kind
+    ON CONFLICT (customer_id, identity, kind) DO UPDATE SET count = c.count + EXCLUDED.count,
+        first_at = least(c.first_at, EXCLUDED.first_at), last_at = greatest(c.last_at, EXCLUDED.last_at)
+    """,
+)
+
+MERGED_AWAY = tuple(
+    f"DELETE FROM {table} WHERE {column} = ANY($1::uuid[])"
+    for table, column in (
+        ("account_members", "customer_id"),
+        ("identity_conflicts", "customer_id"),
+        ("checkpoints", "customer_id"),
+        ("customers", "id"),
+    )
+)
+
+NEW_ALIASES = """
+INSERT INTO customer_aliases (alias_id, customer_id, touchpoint_id, merged_at)
+SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
+"""
+
+NEW_HOLDERS = """
+INSERT INTO identity_holders (identity, since, touchpoint_id, customer_id)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[]) ON CONFLICT DO NOTHING
+"""
+
+HAND_OVER = """
+UPDATE identities AS i SET customer_id = coalesce(n.customer_id, i.customer_id), handed_over = true
+FROM unnest($1::text[], $2::uuid[]) AS n (identity, customer_id) WHERE i.identity = n.identity
+"""
+
+TOUCHPOINTS_OF = """
+SELECT occurred_at, id, body FROM touchpoints
+WHERE customer_id = $1 AND (occurred_at, id) >= ($2, $3) AND (occurred_at, id) < ($4, $5)
+"""
+
+MOVE_TOUCHPOINTS = """
+UPDATE touchpoints AS t SET customer_id = $2
+FROM unnest($3::timestamptz[], $4::uuid[]) AS n (occurred_at, id)
+WHERE t.customer_id = $1 AND t.occurred_at = n.occurred_at AND t.id = n.id
+"""
+
+MOVE_ACCOUNT_TOUCHPOINTS = """
+UPDATE account_touchpoints SET customer_id = $2 WHERE customer_id = $1 AND id = ANY($3::uuid[])
+"""
+
+DROP_MEMBERS = "DELETE FROM account_members WHERE customer_id = ANY($1::uuid[])"
+
+MEMBERS_BY_TOUCHPOINTS = """
+INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
+SELECT DISTINCT ON (customer_id, account_id) customer_id, account_id, id, $2::timestamptz
+FROM account_touchpoints WHERE customer_id = ANY($1::uuid[])
+ORDER BY customer_id, account_id, occurred_at, id
+"""
+
+NEW_CONFLICTS = """
+INSERT INTO identity_conflicts AS c
+    (customer_id, identity, kind, other_id, touchpoint_id, count, first_at, last_at)
+SELECT n.*, $7::timestamptz, $7::timestamptz
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[]) AS n
+ON CONFLICT (customer_id, identity, kind) DO UPDATE SET other_id = EXCLUDED.other_id,
+    touchpoint_id = EXCLUDED.touchpoint_id, count = c.count + EXCLUDED.count,
+    last_at = greatest(c.last_at, EXCLUDED.last_at)
+"""
+
+REVISIONS = """
+SELECT customer_id, run, max(revision) AS revision FROM stage_transitions
+WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 GROUP BY customer_id, run
+"""
+
+DROP_STATES = "DELETE FROM journey_states WHERE customer_id = ANY($1::uuid[])"
 
 # One that another transaction makes is waited for; no lock on one that was there before is held yet.
 NEW_ACCOUNTS = """

@@ -52,7 +52,8 @@ class _Row:
         self.is_changed = True
         after, version = change.after, change.journey.version
         before = self.kept.get(version)
-        if change.added or change.superseded or before is None:
+        # Without what another customer has got, clocks may have begun earlier.
+        if change.added or change.superseded or change.late or before is None:
             due_at = change.journey.due_at(after.state)
         else:
             due_at = before.due_at
@@ -106,6 +107,15 @@ class States:
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
         return self._by_owner.get((owner_id, journey.version), {})
+
+    def versions(self, owner_ids: Collection[UUID]) -> set[Version]:
+        """The versions that some customers have runs of, among the rows that were read."""
+        return {
+            version
+            for (owner_id, _), row in self._rows.items()
+            if owner_id in owner_ids
+            for version in row.kept
+        }
 
     def has(self, owner_id: UUID, journey: Journey) -> bool:
         """Whether a customer or an account has a run of the journey, among the rows that were read."""

@@ -5,7 +5,7 @@ epoch and the offset that this process knows, so a stager that has lost a partit
 lock orders a batch and a claim. Then ids: one that is in the store is a duplicate, or a conflict if its body
 differs. Only touchpoints that are new teach identities and are filed. An id or an identity that another
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
-knowing it.
+knowing it. Customers that became one, or gave touchpoints to another, are folded anew.
 
 A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
 run again with those. A run without a state is at its beginning, unless its version is to take over and hasn't
@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.stager import identity, sql
-from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
+from services.stager import sql
 from services.stager.assign import Change, Held, unheard
-from services.stager.batch import Batch, Incoming
+from services.stager.batch import Batch
 from services.stager.changes import refold, tell, write_changes
+from services.stager.filing import Filed, file_touchpoints
+from services.stager.identity import LIMITS, Limits
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.in_force import Folding, InForce
 from services.stager.late import refold_late
 from services.stager.refolding import Late
+from services.stager.remaking import remake
 from services.stager.runs import Subject
 from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
@@ -65,19 +67,12 @@ class Done:
     """Those of more than a state alone."""
     unknown_types: int
     """How many of the stored ones are of a type that the catalogue doesn't have."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Filed:
-    """New touchpoints by customer and by account, and which of the customers are new too."""
-
-    by_customer: Mapping[UUID, Sequence[Incoming]]
-    new_customers: frozenset[UUID]
-    accounts: FiledAccounts = NO_ACCOUNTS
-
-    def is_new(self, owner_id: UUID) -> bool:
-        """Whether a customer or an account has no timeline from before."""
-        return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
+    merged: int = 0
+    """Customers that became one with another."""
+    handed_over: int = 0
+    """Identities that went from one customer to another."""
+    refused: Sequence[str] = ()
+    """The kinds of the identities that were not linked, one for each refusal."""
 
 
 class BatchStore:
@@ -99,6 +94,7 @@ class BatchStore:
         new_id: NewId,
         failpoints: Failpoints,
         tells: bool = False,
+        limits: Limits = LIMITS,
         unseen_from: int = UNSEEN_FROM,
     ) -> None:
         self._pool = pool
@@ -110,6 +106,7 @@ class BatchStore:
         self._failpoints = failpoints
         self._known_types = known_types()
         self._tells = tells
+        self._limits = limits
         self._ids = Ids(unseen_from)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
@@ -139,11 +136,13 @@ class BatchStore:
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             self._failpoints.reach("stager.begin")
-            await self._fence(connection, batch, held, folding)
+            snapshot = await self._fence(connection, batch, held, folding)
             self._failpoints.reach("stager.fenced")
             sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
-            filed = await self._file(connection, sorted_.fresh, now)
+            filed = await file_touchpoints(
+                connection, sorted_.fresh, snapshot, self._limits, self._new_id, now
+            )
             self._failpoints.reach("stager.filed")
             shard = (self._shard + lane) % COUNTER_SHARDS
             changes = await self._stage(connection, filed, folding, shard, now)
@@ -160,11 +159,15 @@ class BatchStore:
             len(batch.dead),
             changes,
             unknown.total(),
+            len(filed.merged),
+            filed.handed_over,
+            filed.refused,
         )
 
     async def _fence(
         self, connection: Connection, batch: Batch, held: Mapping[int, Claimed], folding: Folding
-    ) -> None:
+    ) -> str:
+        """Move the offsets. Returns what had been committed by then, as PostgreSQL tells it."""
         partitions = [advance.partition for advance in batch.advances]
         moved = await connection.fetch(
             sql.FENCE,
@@ -181,33 +184,15 @@ class BatchStore:
         if any(row["revision"] != folding.revision for row in moved):
             self._in_force.outdate()
             raise Contended("other journeys are in force")
-
-    async def _file(self, connection: Connection, fresh: Sequence[Incoming], now: datetime) -> _Filed:
-        """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints."""
-        if not fresh:
-            return _Filed({}, frozenset())
-        identities = {one for incoming in fresh for one in incoming.touchpoint.identities}
-        rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
-        claims = [identity.Claim(one.uid, one.touchpoint.identities) for one in fresh]
-        filing = identity.file(claims, {row["identity"]: row["customer_id"] for row in rows}, self._new_id)
-        await _learn(connection, filing, now)
-        by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
-        for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
-            by_customer[customer_id].append(incoming)
-        await connection.execute(sql.LOCK_CUSTOMERS, list(by_customer))
-        await _store_touchpoints(connection, by_customer)
-        namings = [
-            Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
-        ]
-        accounts = await file_accounts(connection, namings, now)
-        return _Filed(by_customer, frozenset(filing.new_customers), accounts)
+        return moved[0]["snapshot"] if moved else ""
 
     async def _stage(
-        self, connection: Connection, filed: _Filed, folding: Folding, shard: int, now: datetime
+        self, connection: Connection, filed: Filed, folding: Folding, shard: int, now: datetime
     ) -> Sequence[Change]:
         """Fold the new touchpoints into the runs that they concern, and write what changes."""
         touches = folding.runs.touches(filed.by_customer, filed.accounts.by_account)
-        if not touches:
+        remade = await remake(connection, filed.remade, filed.merged, folding, now)
+        if not (touches or remade or filed.merged):
             return []
         states = await _read_states(connection, list(touches), folding, now)
         changes: list[Change] = []
@@ -233,9 +218,10 @@ class BatchStore:
             refolded = await refold(connection, journey, of_unknown, whole=True)
             changes += [unheard(change, now) for change in refolded]
         await states.save(connection, changes, now)
+        changes = [*remade, *changes]
         await write_changes(connection, changes, shard, now)
         if self._tells:
-            await tell(connection, folding.of_active(changes), now)
+            await tell(connection, folding.of_active(changes), now, filed.merged, filed.into)
         return changes
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:
@@ -259,40 +245,3 @@ async def _read_states(
     store lacks."""
     whole = any(journey in folding.runs.named for journey in folding.on_the_way)
     return await read_states(connection, subjects, now, whole=whole)
-
-
-async def _learn(connection: Connection, filing: identity.Filing, now: datetime) -> None:
-    """Keep new customers and links.
-
-    Raises:
-        Contended: another transaction made one of the identities first.
-    """
-    if not filing.new_links:
-        return
-    await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now)
-    links = sorted(filing.new_links, key=lambda link: link.identity)
-    status = await connection.execute(
-        sql.NEW_IDENTITIES,
-        [link.identity for link in links],
-        [link.customer_id for link in links],
-        [link.touchpoint_id for link in links],
-        now,
-    )
-    if int(status.rpartition(" ")[2]) != len(links):
-        raise Contended("an identity was made by another transaction first")
-
-
-async def _store_touchpoints(connection: Connection, filed: Mapping[UUID, Sequence[Incoming]]) -> None:
-    rows = [
-        (
-            customer_id,
-            one.touchpoint.occurred_at,
-            one.uid,
-            one.touchpoint.type,
-            one.touchpoint.channel,
-            one.value,
-        )
-        for customer_id in sorted(filed)
-        for one in filed[customer_id]
-    ]
-    await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)

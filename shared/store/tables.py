@@ -37,6 +37,17 @@ customers = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("created_at", _TIME, nullable=False),
+    Column("relinked", BigInteger, comment="the transaction that altered its identities last"),
+)
+
+customer_aliases = Table(
+    "customer_aliases",
+    metadata,
+    Column("alias_id", Uuid, primary_key=True, comment="a customer that was merged into another one"),
+    Column("customer_id", Uuid, nullable=False),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that merged them: the evidence"),
+    Column("merged_at", _TIME, nullable=False),
+    Index("customer_aliases_customer_id_idx", "customer_id"),
 )
 
 identities = Table(
@@ -46,7 +57,44 @@ identities = Table(
     Column("customer_id", Uuid, nullable=False),
     Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked it: the evidence"),
     Column("linked_at", _TIME, nullable=False),
+    Column("since", _TIME, comment="event time of the evidence; null: not known"),
+    Column("handed_over", Boolean, nullable=False, server_default=text("false")),
     Index("identities_customer_id_idx", "customer_id"),
+)
+
+identity_links = Table(
+    "identity_links",
+    metadata,
+    Column("identity", Text, primary_key=True, comment="the stronger one"),
+    Column("other", Text, primary_key=True),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the first that told of both: the evidence"),
+    Column("occurred_at", _TIME, nullable=False),
+    Column("linked_at", _TIME, nullable=False),
+    Index("identity_links_other_idx", "other"),
+)
+
+identity_holders = Table(
+    "identity_holders",
+    metadata,
+    Column("identity", Text, primary_key=True),
+    Column("since", _TIME, primary_key=True),
+    Column("touchpoint_id", Uuid, primary_key=True, comment="by which it was handed over"),
+    Column("customer_id", Uuid, nullable=False),
+    Index("identity_holders_customer_id_idx", "customer_id"),
+)
+
+identity_conflicts = Table(
+    "identity_conflicts",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True, comment="the customer to whom the link was refused"),
+    Column("identity", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="of which there would have been too many"),
+    Column("other_id", Uuid, comment="whose the identity is; null: nobody's yet"),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the latest"),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", _TIME, nullable=False),
+    Column("last_at", _TIME, nullable=False),
+    Index("identity_conflicts_first_at_idx", "first_at"),
 )
 
 touchpoints = Table(
@@ -282,5 +330,12 @@ api_keys = Table(
     Column("revoked_at", _TIME),
 )
 
-BY_CUSTOMER = (touchpoints, account_members, journey_states, stage_transitions, checkpoints)
+BY_CUSTOMER = (
+    touchpoints,
+    account_members,
+    journey_states,
+    stage_transitions,
+    checkpoints,
+    identity_conflicts,
+)
 """The tables whose rows belong to one customer: their keys begin with `customer_id`."""

@@ -22,7 +22,7 @@ import asyncpg
 
 from shared.codec import decode
 from shared.journey.fold import Journey, fold, runs_of
-from shared.journey.state import Kept, Transition, decode_states
+from shared.journey.state import NOWHERE, Kept, Transition, decode_states
 from shared.journey.touch import Lens, Touch
 from shared.store.definitions import fetch_active
 from shared.store.engine import Connection
@@ -154,6 +154,8 @@ async def _journey_differences(
         counts[state.place, state.paused] += state.place is not None
         moves = (one for one in history if (one.from_place, one.from_paused) != (one.to_place, one.to_paused))
         flows.update(flow for one in moves for flow in _flows(one))
+    # What another customer's touchpoints were taken from keeps the number of its revisions.
+    states = {who: kept for who, kept in states.items() if kept.state != NOWHERE}
     if states or histories:
         found.append(f"{key}: {len(states)} states and {len(histories)} histories have no touchpoint")
     stored_counts = {

@@ -47,6 +47,7 @@ class Consumer:
         self.histories: defaultdict[Run, list[Mapping[str, Any]]] = defaultdict(list)
         self.told: dict[tuple[Run, int, int], Mapping[str, Any]] = {}
         self.places: dict[Run, tuple[str | None, bool]] = {}
+        self.merged: dict[str, str] = {}
         self.repeated = 0
         self.wrong: list[str] = []
         self._highest: dict[str, int] = {}
@@ -59,6 +60,12 @@ class Consumer:
             self.repeated += 1
             return
         self._highest[customer] = message["id"]
+        if message["kind"] == "customer_merged":
+            left = [run for run, history in self.histories.items() if run[0] == customer and history]
+            self._check(not left, "comes before the end of a history", message)
+            self.merged[customer] = message["into"]
+            return
+        self._check(customer not in self.merged, "is about a customer that is another one's", message)
         run = (customer, message["journey"], message["version"], message["run"])
         history = self.histories[run]
         self._check(message["from"] == self.places.get(run, (None, False))[0], "begins elsewhere", message)

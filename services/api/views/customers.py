@@ -110,7 +110,10 @@ def journeys_in(
         (active, kept.state, run, account)
         for *_, states, run, account in rows
         for kept in (decode_states(states) if states else ())
-        if (active := journeys.get(kept.journey_key)) and active.definition.version == kept.version
+        # Of a run that has no touchpoint any more only its history is left.
+        if kept.state.at > NEVER
+        and (active := journeys.get(kept.journey_key))
+        and active.definition.version == kept.version
     ]
     runs.sort(key=lambda one: (one[3] or "", one[2]))
     runs.sort(key=lambda one: one[1].entered_at or NEVER, reverse=True)

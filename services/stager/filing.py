@@ -1,0 +1,209 @@
+"""Filing: each new touchpoint is stored under its customer, and what it teaches about identities is kept.
+
+Who they are is told by what was read before they were locked. Another transaction may have altered their
+identities meanwhile; each that does leaves its number in the customers, so the lock tells, and the batch is
+run again (`Contended`). A customer that was merged away is not there to be locked, which tells as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from services.stager import identity, sql
+from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
+from services.stager.batch import Incoming
+from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link
+from services.stager.moving import hand_over, merge
+from shared.errors import Contended
+from shared.ids import NewId
+from shared.store.engine import Connection
+from shared.touchpoint import identity_kind
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """New touchpoints by customer and by account, and which of the customers are new too.
+
+    `remade` are the customers whose timelines have got touchpoints of others or lost some, with the
+    touchpoint that did it; `merged` those that are gone, with the same.
+    """
+
+    by_customer: Mapping[UUID, Sequence[Incoming]]
+    new_customers: frozenset[UUID]
+    accounts: FiledAccounts = NO_ACCOUNTS
+    remade: Mapping[UUID, UUID] = field(default_factory=dict)
+    merged: Mapping[UUID, UUID] = field(default_factory=dict)
+    into: Mapping[UUID, UUID] = field(default_factory=dict)
+    handed_over: int = 0
+    refused: Sequence[str] = ()
+    """The kind of identity that each refused link had, with its repetitions."""
+
+    def is_new(self, owner_id: UUID) -> bool:
+        """Whether a customer or an account has no timeline from before."""
+        return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
+
+
+NOTHING = Filed({}, frozenset())
+
+
+async def file_touchpoints(
+    connection: Connection,
+    fresh: Sequence[Incoming],
+    snapshot: str,
+    limits: Limits,
+    new_id: NewId,
+    now: datetime,
+) -> Filed:
+    """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints. `snapshot`
+    is one of the same transaction, from before.
+
+    Raises:
+        Contended: another transaction has altered what the identities were.
+    """
+    if not fresh:
+        return NOTHING
+    claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
+    filing = identity.file(claims, await _known(connection, claims), limits, new_id)
+    await _learn(connection, filing, now)
+    by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
+    for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
+        by_customer[customer_id].append(incoming)
+    await _lock(connection, by_customer, filing, snapshot)
+    remade: dict[UUID, UUID] = {}
+    if filing.merged:
+        await merge(connection, filing.merged, filing.into, now)
+        remade |= {stays: filing.merged[goes] for goes, stays in sorted(filing.into.items())}
+    await _store(connection, by_customer)
+    namings = [
+        Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
+    ]
+    accounts = await file_accounts(connection, namings, now)
+    if filing.handovers:
+        remade |= await hand_over(connection, filing.handovers, now)
+    if filing.altered:
+        await connection.execute(sql.RELINKED, list(filing.altered))
+    if filing.refusals:
+        await _note_refusals(connection, filing, now)
+    return Filed(
+        {one: incoming for one, incoming in by_customer.items() if one not in remade},
+        frozenset(filing.new_customers),
+        accounts,
+        remade,
+        filing.merged,
+        filing.into,
+        len(filing.handovers),
+        [identity_kind(one.identity) for one in filing.refusals],
+    )
+
+
+async def _known(connection: Connection, claims: Sequence[Claim]) -> Known:
+    """What the store says of the identities of claims."""
+    identities = list({one for claim in claims for one in claim.identities})
+    rows = await connection.fetch(sql.KNOWN_IDENTITIES, identities)
+    handed_over = {row["identity"] for row in rows if row["handed_over"]}
+    known = Known(
+        {row["identity"]: row["customer_id"] for row in rows},
+        await _holders(connection, claims, handed_over) if handed_over else {},
+    )
+    gaining = identity.gaining(claims, known)
+    if not gaining:
+        return known
+    members: dict[UUID, dict[str, Link]] = {customer_id: {} for customer_id in gaining}
+    for customer_id, name, touchpoint_id, since in await connection.fetch(sql.MEMBERS, list(gaining)):
+        members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or identity.EVER)
+    return Known(known.owners, known.holders, members)
+
+
+async def _holders(
+    connection: Connection, claims: Sequence[Claim], handed_over: set[str]
+) -> Mapping[str, Sequence[Holder]]:
+    since: dict[str, datetime] = {}
+    for claim in claims:
+        for one in handed_over.intersection(claim.identities):
+            since[one] = min(since.get(one, claim.at), claim.at)
+    found: dict[str, list[Holder]] = defaultdict(list)
+    for name, *holder in await connection.fetch(sql.HOLDERS, list(since), list(since.values())):
+        found[name].append(Holder(*holder))
+    return found
+
+
+async def _learn(connection: Connection, filing: Filing, now: datetime) -> None:
+    """Keep new customers, identities and pairs of them.
+
+    Raises:
+        Contended: another transaction made one of the identities first.
+    """
+    if filing.new_customers:
+        await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now)
+    if filing.new_links:
+        links = sorted(filing.new_links, key=lambda link: link.identity)
+        status = await connection.execute(
+            sql.NEW_IDENTITIES,
+            [link.identity for link in links],
+            [link.customer_id for link in links],
+            [link.touchpoint_id for link in links],
+            [link.at for link in links],
+            now,
+        )
+        if int(status.rpartition(" ")[2]) != len(links):
+            raise Contended("an identity was made by another transaction first")
+    if filing.pairs:
+        first = {(pair.identity, pair.other): pair for pair in reversed(filing.pairs)}
+        pairs = [first[names] for names in sorted(first)]
+        await connection.execute(
+            sql.NEW_LINKS,
+            [pair.identity for pair in pairs],
+            [pair.other for pair in pairs],
+            [pair.touchpoint_id for pair in pairs],
+            [pair.at for pair in pairs],
+            now,
+        )
+
+
+async def _lock(
+    connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]], filing: Filing, snapshot: str
+) -> None:
+    """Lock all customers that are about to change.
+
+    Raises:
+        Contended: one of them isn't there any more, or has other identities than before.
+    """
+    ids = {*by_customer, *filing.merged, *filing.altered, *(one.customer_id for one in filing.refusals)}
+    locked = await connection.fetchrow(sql.LOCK_CUSTOMERS, list(ids), snapshot)
+    assert locked is not None
+    if locked["count"] != len(ids) or locked["relinked"]:
+        raise Contended("a customer's identities were altered by another transaction")
+
+
+async def _store(connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]]) -> None:
+    rows = [
+        (
+            customer_id,
+            one.touchpoint.occurred_at,
+            one.uid,
+            one.touchpoint.type,
+            one.touchpoint.channel,
+            one.value,
+        )
+        for customer_id in sorted(by_customer)
+        for one in by_customer[customer_id]
+    ]
+    await connection.copy_records_to_table("touchpoints", columns=sql.TOUCHPOINT_COLUMNS, records=rows)
+
+
+async def _note_refusals(connection: Connection, filing: Filing, now: datetime) -> None:
+    numbers = Counter((one.customer_id, one.identity, one.kind) for one in filing.refusals)
+    latest = {(one.customer_id, one.identity, one.kind): one for one in filing.refusals}
+    keys = sorted(numbers)
+    await connection.execute(
+        sql.NEW_CONFLICTS,
+        *([key[column] for key in keys] for column in range(3)),
+        [filing.into.get(other, other) if (other := latest[key].other_id) else None for key in keys],
+        [latest[key].touchpoint_id for key in keys],
+        [numbers[key] for key in keys],
+        now,
+    )

@@ -1,0 +1,103 @@
+"""Folding customers anew whose timelines have got touchpoints of others, or have lost some to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from services.stager import sql
+from services.stager.assign import Change, Held, unheard
+from services.stager.changes import histories_of, refold
+from services.stager.in_force import Folding
+from services.stager.runs import is_of_accounts
+from services.stager.states import States, Version, read_states
+from shared.errors import ConfigError
+from shared.journey.fold import Journey
+from shared.journey.state import NOWHERE
+from shared.store.definitions import fetch_version
+from shared.store.engine import Connection
+
+
+async def remake(
+    connection: Connection,
+    remade: Mapping[UUID, UUID],
+    gone: Mapping[UUID, UUID],
+    folding: Folding,
+    now: datetime,
+) -> Sequence[Change]:
+    """Fold all runs of the customers anew that were `remade`, end those of the customers that are `gone`, and
+    save the states; the changes are still to be written. Both have the touchpoint that did it. All must be
+    locked."""
+    if not (remade or gone):
+        return []
+    states = await read_states(connection, [(one, "") for one in (*remade, *gone)], now, whole=True)
+    ended_of: list[Change] = []
+    for journey in await _journeys(connection, folding, states.versions(gone)):
+        ended = await _ended(connection, journey, gone, states)
+        # Of what is not read any more nobody is told, but its counts have to be right if it is again.
+        told = journey in folding.journeys
+        ended_of += [msgspec.structs.replace(one, told=told) for one in ended]
+    refolded: list[Change] = []
+    for journey in folding.journeys:
+        if not is_of_accounts(journey):
+            refolded += await _refolded(connection, journey, remade, states, folding, now)
+    if gone:
+        await connection.execute(sql.DROP_STATES, list(gone))
+    ended_of, refolded = _caused(ended_of, gone), _caused(refolded, remade)
+    await states.save(connection, refolded, now)
+    return [*ended_of, *refolded]
+
+
+def _caused(changes: Sequence[Change], by: Mapping[UUID, UUID]) -> list[Change]:
+    return [msgspec.structs.replace(change, late=by[change.customer_id]) for change in changes]
+
+
+async def _journeys(connection: Connection, folding: Folding, versions: Collection[Version]) -> list[Journey]:
+    """The journeys of versions, retired ones too; without those that this version of Rejse can't fold."""
+    found = [journey for journey in folding.journeys if journey.version in versions]
+    for version in sorted(set(versions) - {journey.version for journey in found}):
+        stored = await fetch_version(connection, *version)
+        with contextlib.suppress(ConfigError):
+            found += [Journey(stored.definition())] if stored else []
+    return found
+
+
+async def _ended(
+    connection: Connection, journey: Journey, gone: Collection[UUID], states: States
+) -> list[Change]:
+    """The runs of customers that are there no more: they never were."""
+    held = {one: runs for one in gone if (runs := states.runs(one, journey))}
+    if not held:
+        return []
+    histories = await histories_of(connection, list(held), journey)
+    return [
+        Change(one, journey, was, Held(NOWHERE, was.revision + 1), (), histories[one, run], run)
+        for one, runs in held.items()
+        for run, was in runs.items()
+    ]
+
+
+async def _refolded(
+    connection: Connection,
+    journey: Journey,
+    remade: Collection[UUID],
+    states: States,
+    folding: Folding,
+    now: datetime,
+) -> list[Change]:
+    held: dict[UUID, dict[str, Held]] = {one: dict(states.runs(one, journey)) for one in remade}
+    for customer_id, run, revision in await connection.fetch(sql.REVISIONS, list(remade), *journey.version):
+        # What was there before and is there again goes on behind the history of then.
+        held[customer_id].setdefault(run, Held(revision=revision + 1))
+    known: defaultdict[bool, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
+    for one, runs in held.items():
+        known[folding.knows(journey, one, states)][one] = runs
+    changes = await refold(connection, journey, known[True], whole=True)
+    return changes + [
+        unheard(change, now) for change in await refold(connection, journey, known[False], whole=True)
+    ]
