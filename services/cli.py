@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from services.supervisor.identity_cli import app as identity_app
 from services.supervisor.journeys_cli import app as journeys_app
 from shared.errors import ConfigError, Transient
 from shared.keys import Scope
@@ -25,6 +26,7 @@ partitions_app = typer.Typer(help="How far the stagers are, by partition.", no_a
 app.add_typer(keys_app, name="keys")
 app.add_typer(partitions_app, name="partitions")
 app.add_typer(journeys_app, name="journeys")
+app.add_typer(identity_app, name="identity")
 app.add_typer(touchpoints_app, name="touchpoints")
 
 

@@ -21,6 +21,7 @@ from services.api.routes import (
     definitions,
     docs,
     histories,
+    identity,
     journeys,
     proofs,
     timelines,
@@ -81,6 +82,7 @@ def create_app(
     api = Api(lambda app: Gate(app, reference, metrics, clock, uuid7))
     customers.add_routes(api.router, pool, reference, clock)
     accounts.add_routes(api.router, pool, reference, clock)
+    identity.add_routes(api.router, pool)
     timelines.add_routes(api.router, pool, reference, clock)
     proofs.add_routes(api.router, pool, reference, clock)
     histories.add_routes(api.router, pool, reference, clock)

@@ -94,7 +94,7 @@ identity_conflicts = Table(
     Column("count", BigInteger, nullable=False),
     Column("first_at", _TIME, nullable=False),
     Column("last_at", _TIME, nullable=False),
-    Index("identity_conflicts_first_at_idx", "first_at"),
+    Index("identity_conflicts_first_at_idx", "first_at", "customer_id", "identity", "kind"),
 )
 
 touchpoints = Table(

@@ -161,6 +161,21 @@ IN_THE_API: tuple[Limit, ...] = (
     Limit("samples of a what-if", "services.api.routes.definitions:SAMPLES_MAX", "422"),
     Limit("items of a page", "services.api.routes.parameters:LIMIT_MAX", "422"),
     Limit("runs of a journey in an answer", "services.api.views.customers:RUNS_MAX", "the latest are told"),
+    Limit(
+        "ids merged into a customer's, in an answer",
+        "services.api.views.customers:ALIASES_MAX",
+        "the latest are told",
+    ),
+    Limit(
+        "items of each list of why identities are one customer",
+        "shared.store.identities:LISTED_MAX",
+        "the latest are told, and that there are more",
+    ),
+    Limit(
+        "those whom an identity was handed over to, there",
+        "shared.store.identities:HOLDERS_MAX",
+        "the latest are told, and that there are more",
+    ),
     Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
     Limit("transitions of a proof", "services.api.routes.proofs:LIMIT_MAX", "422; the latest are told"),
     Limit(

@@ -13,7 +13,7 @@ import pytest
 from services.api.metrics import CATALOGUE
 from services.api.views import answers, versions
 from shared.keys import key_id, new_key
-from shared.store import what_if
+from shared.store import identities, what_if
 from shared.store.keys import revoke_key
 from tests.service.api_store import ApiStore, serving, status, store_of, touchpoint
 from tests.support.eventually import eventually_async
@@ -21,9 +21,11 @@ from tests.support.journeys import EPOCH, all_journeys
 
 PATHS = (
     "/v1/customers/user_id:ann",
+    "/v1/customers/user_id:ann/identity",
     "/v1/customers/user_id:ann/timeline",
     "/v1/customers/user_id:ann/journeys/everything",
     "/v1/customers/user_id:ann/journeys/everything/history",
+    "/v1/identity/conflicts",
     "/v1/journeys",
     "/v1/journeys/everything/counts",
     "/v1/touchpoint-types",
@@ -154,6 +156,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/accounts/{account_id}",
         "/v1/accounts/{account_id}/members",
         "/v1/customers/{ref}",
+        "/v1/customers/{ref}/identity",
         "/v1/customers/{ref}/timeline",
         "/v1/customers/{ref}/journeys/{key}",
         "/v1/customers/{ref}/journeys/{key}/history",
@@ -163,6 +166,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/journeys/{key}/flows",
         "/v1/journeys/{key}/versions",
         "/v1/journeys/{key}/deactivate",
+        "/v1/identity/conflicts",
         "/v1/journeys/validate",
         "/v1/journeys/what-if",
         "/v1/journeys/activate",
@@ -192,7 +196,8 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
 
 
 def _type(name: str) -> Any:
-    return next(vars(module)[name] for module in (answers, versions, what_if) if name in vars(module))
+    modules = (answers, versions, what_if, identities)
+    return next(vars(module)[name] for module in modules if name in vars(module))
 
 
 def _described(parameter: dict[str, Any]) -> dict[str, Any]:

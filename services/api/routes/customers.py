@@ -48,6 +48,7 @@ _EXAMPLE = {
             },
         }
     ],
+    "aliases": ["019a3c1e-9b10-7d21-8f4a-2b3c4d5e6f70"],
 }
 
 

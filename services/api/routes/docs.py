@@ -9,13 +9,15 @@ import msgspec
 
 from services.api.views import answers, versions
 from shared.problem import MEDIA_TYPE
-from shared.store import what_if
+from shared.store import identities, what_if
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     answers.Customer,
     answers.Account,
     answers.Members,
+    identities.IdentityProof,
+    answers.IdentityConflicts,
     answers.Proof,
     answers.Timeline,
     answers.History,

@@ -13,9 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from services.api.routes.operation import invalid_parameters
 from services.api.views.active import ActiveJourney
 from services.api.views.reference import Reference
-from services.api.views.refs import CustomerRef, parse_ref
+from services.api.views.refs import parse_ref
 from shared.clock import Clock
 from shared.problem import Problem
+from shared.refs import CustomerRef
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ Ref = Annotated[
         description=(
             "`kind:value` of any identity of the customer (`email:`, `phone:`, `user_id:`, `loyalty_id:`, "
             "`anonymous_id:`, or an external namespace such as `crm:`), percent-encoded, "
-            "or the customer's UUID"
+            "or the customer's UUID, also one that was merged into another"
         ),
         examples=["email:ann@example.com"],
     ),

@@ -13,6 +13,7 @@ from shared.journey.definition import Labels
 from shared.journey.proof import ProofRun
 from shared.journey.standing import CUSTOMER, About, OpenOverlay, SignalOn, TallyItem, Upcoming
 from shared.journey.state import Kind
+from shared.store.identities import RefusedLink
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -53,6 +54,9 @@ class CustomerJourney(msgspec.Struct, frozen=True):
 class Customer(msgspec.Struct, frozen=True):
     """A customer: the identities, and the stage in every journey, as the store knew them at `as_of`.
 
+    `aliases` are ids of customers that were merged into this one, newest first, at most 100; each names this
+    customer for ever.
+
     Among the journeys are those of the accounts that the customer's touchpoints named. Of a journey about
     accounts or things, the runs that entered a stage last are told, at most 100.
     """
@@ -62,6 +66,7 @@ class Customer(msgspec.Struct, frozen=True):
     as_of: datetime
     identities: Sequence[Identity]
     journeys: Sequence[CustomerJourney]
+    aliases: Sequence[UUID]
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -194,6 +199,14 @@ class History(msgspec.Struct, frozen=True):
     stage_labels: Labels | None
     paused: bool
     changes: Sequence[HistoryItem]
+    next_cursor: str | None
+
+
+class IdentityConflicts(msgspec.Struct, frozen=True):
+    """A page of the links that were refused, newest first by `first_at`; `next_cursor` asks for the next,
+    null on the last."""
+
+    conflicts: Sequence[RefusedLink]
     next_cursor: str | None
 
 

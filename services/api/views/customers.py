@@ -11,28 +11,33 @@ import asyncpg
 
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Customer, CustomerJourney, Identity
-from services.api.views.refs import CustomerRef
 from shared.journey import standing
 from shared.journey.standing import Upcoming, about_of
 from shared.journey.state import NEVER, State, decode_states, mark_of
-from shared.store.engine import Connection, Pool, connection_of
+from shared.refs import CustomerRef
+from shared.store.customers import ID_BY_ID, ID_BY_IDENTITY
+from shared.store.engine import Pool, connection_of
 
 QUERY_TIMEOUT_S = 3.0
 RUNS_MAX = 100
 """Of a journey, in one answer: those that entered a stage last."""
 
-ID_BY_IDENTITY = "SELECT customer_id AS id FROM identities WHERE identity = $1"
-ID_BY_ID = "SELECT id FROM customers WHERE id = $1"
-"""Queries of the id of a customer, as $1 names one."""
-_CUSTOMER = """
-SELECT c.id, c.created_at, i.identities, i.linked_at, s.states, s.run, s.account
-FROM ({id}) AS named JOIN customers AS c ON c.id = named.id
+ALIASES_MAX = 100
+"""Of the ids that were merged into a customer's, in one answer: the latest."""
+
+_CUSTOMER = f"""
+SELECT c.id, c.created_at, i.identities, i.linked_at, i.aliases, s.states, s.run, s.account
+FROM ({{id}}) AS named JOIN customers AS c ON c.id = named.id
 CROSS JOIN LATERAL (
     SELECT array_agg(identity ORDER BY linked_at, identity) AS identities,
-        array_agg(linked_at ORDER BY linked_at, identity) AS linked_at
+        array_agg(linked_at ORDER BY linked_at, identity) AS linked_at,
+        ARRAY(
+            SELECT alias_id FROM customer_aliases WHERE customer_id = c.id
+            ORDER BY merged_at DESC, alias_id DESC LIMIT {ALIASES_MAX}
+        ) AS aliases
     FROM identities WHERE customer_id = c.id
 ) AS i
-LEFT JOIN LATERAL ({runs}) AS s ON true
+LEFT JOIN LATERAL ({{runs}}) AS s ON true
 """
 _ONE_A_JOURNEY = (
     "SELECT states, run, NULL AS account FROM journey_states WHERE customer_id = c.id AND run = ''"
@@ -80,17 +85,10 @@ async def find_customer(
         rows = await connection.fetch(query, ref, *marks, timeout=QUERY_TIMEOUT_S)
     if not rows:
         return None
-    id_, created_at, identities, linked_at = rows[0][:4]
+    id_, created_at, identities, linked_at, aliases = rows[0][:5]
     return Customer(
-        id_, created_at, as_of, _identities(identities, linked_at), list(journeys_in(rows, journeys))
+        id_, created_at, as_of, _identities(identities, linked_at), list(journeys_in(rows, journeys)), aliases
     )
-
-
-async def find_id(connection: Connection, ref: CustomerRef) -> UUID | None:
-    """The id of the customer that `ref` names; None: there is none."""
-    query = ID_BY_ID if isinstance(ref, UUID) else ID_BY_IDENTITY
-    found: UUID | None = await connection.fetchval(query, ref, timeout=QUERY_TIMEOUT_S)
-    return found
 
 
 def _identities(identities: Sequence[str] | None, linked_at: Sequence[datetime] | None) -> list[Identity]:

@@ -16,8 +16,9 @@ import msgspec
 from services.api.views import cursor
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Cause, History, HistoryItem
-from services.api.views.customers import QUERY_TIMEOUT_S, find_id
-from services.api.views.refs import CustomerRef
+from services.api.views.customers import QUERY_TIMEOUT_S
+from shared.refs import CustomerRef
+from shared.store.customers import find_id
 from shared.store.engine import Pool, connection_of
 
 # A page goes on before a change, so the place at its end has to be looked up by itself.
@@ -81,7 +82,7 @@ async def find_history(
     """
     definition = active.definition
     async with connection_of(pool) as connection:
-        customer_id = await find_id(connection, ref)
+        customer_id = await find_id(connection, ref, QUERY_TIMEOUT_S)
         if customer_id is None:
             return None
         owner_id = customer_id

@@ -16,8 +16,7 @@ import asyncpg
 
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Proof
-from services.api.views.customers import ID_BY_ID, ID_BY_IDENTITY, QUERY_TIMEOUT_S
-from services.api.views.refs import CustomerRef
+from services.api.views.customers import QUERY_TIMEOUT_S
 from shared.codec import decode
 from shared.journey.definition import Definition
 from shared.journey.fold import subject_of
@@ -27,6 +26,8 @@ from shared.journey.reasons import TouchRef
 from shared.journey.standing import CUSTOMER, About, about_of
 from shared.journey.state import NOWHERE, State, Transition, mark_of, state_in
 from shared.journey.touch import Lens, Touch
+from shared.refs import CustomerRef
+from shared.store.customers import ID_BY_ID, ID_BY_IDENTITY
 from shared.store.engine import Connection, Pool, connection_of
 
 TOUCHPOINTS_READ_MAX = 200

@@ -1,14 +1,11 @@
-"""How a customer is named in a path: `kind:value` of any identity, or the customer's own UUID."""
+"""How a customer is named in a path: as everywhere, percent-encoded."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
-from uuid import UUID
 
-from shared.touchpoint import is_identity_kind, normalise_identity
-
-CustomerRef = UUID | str
-"""A customer's id, or a normalised `kind:value` identity."""
+from shared import refs
+from shared.refs import CustomerRef
 
 
 def parse_ref(segment: str) -> CustomerRef:
@@ -21,22 +18,4 @@ def parse_ref(segment: str) -> CustomerRef:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
-    kind, colon, value = text.partition(":")
-    if not colon:
-        return _parse_id(text)
-    if not is_identity_kind(kind):
-        raise ValueError("begins with no kind of identity, such as email: or crm:")
-    if "\0" in value:
-        raise ValueError("holds a NUL")
-    return normalise_identity(kind, value)
-
-
-def _parse_id(text: str) -> UUID:
-    try:
-        id_ = UUID(text)
-    except ValueError:
-        id_ = None
-    # UUID() also takes braces and missing hyphens; one customer has one address.
-    if id_ is None or str(id_) != text.lower():
-        raise ValueError("is neither kind:value nor a UUID")
-    return id_
+    return refs.parse_ref(text)

@@ -15,7 +15,7 @@ import asyncpg
 
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Cause, StageChangeItem, Timeline, TouchpointItem
-from services.api.views.customers import QUERY_TIMEOUT_S, find_id
+from services.api.views.customers import QUERY_TIMEOUT_S
 from services.api.views.position import (
     BY_TIME,
     CAUSED,
@@ -25,9 +25,10 @@ from services.api.views.position import (
     Position,
     to_cursor,
 )
-from services.api.views.refs import CustomerRef
 from shared.codec import decode
 from shared.journey.standing import about_of
+from shared.refs import CustomerRef
+from shared.store.customers import find_id
 from shared.store.engine import Pool, connection_of
 
 _PAGE = f"""
@@ -96,7 +97,7 @@ async def find_timeline(
         Transient: the store is away or busy.
     """
     async with connection_of(pool) as connection:
-        customer_id = await find_id(connection, ref)
+        customer_id = await find_id(connection, ref, QUERY_TIMEOUT_S)
         if customer_id is None:
             return None
         rows = await connection.fetch(

@@ -38,7 +38,9 @@ _STATEMENTS = (
         PRIMARY KEY (customer_id, identity, kind)
     )
     """,
-    "CREATE INDEX identity_conflicts_first_at_idx ON identity_conflicts (first_at)",
+    """
+    CREATE INDEX identity_conflicts_first_at_idx ON identity_conflicts (first_at, customer_id, identity, kind)
+    """,
 )
 
 
