@@ -108,8 +108,7 @@ def journeys_in(
         (active, kept.state, run, account)
         for *_, states, run, account in rows
         for kept in (decode_states(states) if states else ())
-        # Of a run that has no touchpoint any more only its history is left.
-        if kept.state.at > NEVER
+        if is_told(run, kept.state)
         and (active := journeys.get(kept.journey_key))
         and active.definition.version == kept.version
     ]
@@ -119,6 +118,12 @@ def journeys_in(
     for _, of_one in groupby(runs, key=lambda one: one[0].definition.key):
         for active, state, run, account in islice(of_one, RUNS_MAX):
             yield _told(active, state, run, account)
+
+
+def is_told(run: str, state: State) -> bool:
+    """Whether a run is there: of a thing whose touchpoints are all somebody else's by now only the history
+    is left."""
+    return not run or state.at > NEVER
 
 
 def _told(active: ActiveJourney, state: State, run: str, account: str | None) -> CustomerJourney:

@@ -16,7 +16,7 @@ import asyncpg
 
 from services.api.views.active import ActiveJourney
 from services.api.views.answers import Proof
-from services.api.views.customers import QUERY_TIMEOUT_S
+from services.api.views.customers import QUERY_TIMEOUT_S, is_told
 from shared.codec import decode
 from shared.journey.definition import Definition
 from shared.journey.fold import subject_of
@@ -137,7 +137,8 @@ def _standing(rows: Sequence[asyncpg.Record], definition: Definition) -> Iterato
     for id_, has_all, owner_id, run, account, states in rows:
         if states is not None:
             state = state_in(states, definition.key, definition.version)
-            yield _Run(owner_id, run, state, about_of(definition, run, account))
+            if is_told(run, state):
+                yield _Run(owner_id, run, state, about_of(definition, run, account))
         elif has_all and definition.subject.kind == "customer":
             yield _Run(id_, "", NOWHERE, CUSTOMER)
 
