@@ -206,6 +206,9 @@ class _Clerk:
     def file(self, claims: Sequence[Claim]) -> Filing:
         filing = self._filing
         filing.customer_ids = [self._file(number, claim) for number, claim in enumerate(claims)]
+        if filing.handovers:
+            # A touchpoint may have been handed over by one that came after it.
+            filing.customer_ids = [self._holder_of(claim) for claim in claims]
         filing.new_customers = sorted(one for one in self._new if one not in self._parents)
         filing.into = {one: self._root(one) for one in filing.merged}
         # Without a merge everything is told of customers that stay.
@@ -245,6 +248,11 @@ class _Clerk:
         for identity in identities[1:]:
             customer_id = self._link(customer_id, identities[0], identity, claim)
         return customer_id
+
+    def _holder_of(self, claim: Claim) -> UUID:
+        found = self._owner(next(_linking(claim)), claim)
+        assert found is not None
+        return found
 
     def _owner(self, identity: str, claim: Claim) -> UUID | None:
         found = _owner(self._owners, self._holders, identity, claim)

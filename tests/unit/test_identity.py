@@ -130,6 +130,14 @@ def test_a_new_login_on_a_known_device_has_it_from_then_on() -> None:
     assert handover.latest
 
 
+def test_what_is_handed_over_by_a_later_one_of_the_batch_is_the_new_holders() -> None:
+    """A touchpoint belongs to whoever has its identity at its time once all of the batch is known."""
+    owners = {"user_id:a": ALICE, "anonymous_id:x": ALICE, "user_id:b": BOB}
+    filing = filed([claim(3, "anonymous_id:x"), claim(2, "user_id:b", "anonymous_id:x")], owners)
+
+    assert filing.customer_ids == [BOB, BOB]
+
+
 def test_an_older_login_that_comes_late_has_the_device_until_the_next_one() -> None:
     """And the anonymous past before the first login belongs to who logged in first, by event time."""
     device = "anonymous_id:x"
