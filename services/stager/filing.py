@@ -1,14 +1,15 @@
 """Filing: each new touchpoint is stored under its customer, and what it teaches about identities is kept.
 
 Who they are is told by what was read before they were locked. Another transaction may have altered their
-identities meanwhile; each that does leaves its number in the customers, so the lock tells, and the batch is
-run again (`Contended`). A customer that was merged away is not there to be locked, which tells as well.
+identities meanwhile; each that does leaves its number in the customers, so the lock tells. Then what is known
+by now is asked for, and unless the touchpoints would be filed the same by that, the batch is run again
+(`Contended`). A customer that was merged away is not there to be locked, which tells as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -48,6 +49,7 @@ class Filed:
 
 
 NOTHING = Filed({}, frozenset())
+_NO_ID = UUID(int=0)
 
 
 async def file_touchpoints(
@@ -67,12 +69,22 @@ async def file_touchpoints(
     if not fresh:
         return NOTHING
     claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
-    filing = identity.file(claims, await _known(connection, claims), limits, new_id)
+    made: list[UUID] = []
+
+    def make() -> UUID:
+        made.append(new_id())
+        return made[-1]
+
+    filing = identity.file(claims, await _known(connection, claims), limits, make)
     await _learn(connection, filing, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
-    await _lock(connection, by_customer, filing, snapshot)
+    if await _lock(connection, by_customer, filing, snapshot):
+        known = await _known(connection, claims, but_for={link.identity for link in filing.new_links})
+        ids = iter(made)
+        if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
+            raise Contended("a customer's identities were altered by another transaction")
     remade: dict[UUID, UUID] = {}
     if filing.merged:
         await merge(connection, filing.merged, filing.into, now)
@@ -100,10 +112,12 @@ async def file_touchpoints(
     )
 
 
-async def _known(connection: Connection, claims: Sequence[Claim]) -> Known:
-    """What the store says of the identities of claims."""
-    identities = list({one for claim in claims for one in claim.identities})
-    rows = await connection.fetch(sql.KNOWN_IDENTITIES, identities)
+async def _known(
+    connection: Connection, claims: Sequence[Claim], but_for: Collection[str] = frozenset()
+) -> Known:
+    """What the store says of the identities of claims, `but_for` those that it has from these."""
+    identities = {one for claim in claims for one in claim.identities}.difference(but_for)
+    rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
     handed_over = {row["identity"] for row in rows if row["handed_over"]}
     known = Known(
         {row["identity"]: row["customer_id"] for row in rows},
@@ -114,7 +128,8 @@ async def _known(connection: Connection, claims: Sequence[Claim]) -> Known:
         return known
     members: dict[UUID, dict[str, Link]] = {customer_id: {} for customer_id in gaining}
     for customer_id, name, touchpoint_id, since in await connection.fetch(sql.MEMBERS, list(gaining)):
-        members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or identity.EVER)
+        if name not in but_for:
+            members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or identity.EVER)
     return Known(known.owners, known.holders, members)
 
 
@@ -166,17 +181,19 @@ async def _learn(connection: Connection, filing: Filing, now: datetime) -> None:
 
 async def _lock(
     connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]], filing: Filing, snapshot: str
-) -> None:
-    """Lock all customers that are about to change.
+) -> bool:
+    """Lock all customers that are about to change. Returns whether another transaction has altered the
+    identities of one since the snapshot.
 
     Raises:
-        Contended: one of them isn't there any more, or has other identities than before.
+        Contended: one of them isn't there any more.
     """
     ids = {*by_customer, *filing.merged, *filing.altered, *(one.customer_id for one in filing.refusals)}
     locked = await connection.fetchrow(sql.LOCK_CUSTOMERS, list(ids), snapshot)
     assert locked is not None
-    if locked["count"] != len(ids) or locked["relinked"]:
-        raise Contended("a customer's identities were altered by another transaction")
+    if locked["count"] != len(ids):
+        raise Contended("a customer was merged by another transaction")
+    return bool(locked["relinked"])
 
 
 async def _store(connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]]) -> None:

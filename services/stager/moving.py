@@ -42,13 +42,15 @@ async def hand_over(
         [one.touchpoint_id for one in holders],
         [one.customer_id for one in holders],
     )
+    # One that was handed over before and stays where it is may be a customer's that nobody has locked.
     has_now: dict[str, UUID | None] = {}
     for one in handovers:
         if one.latest:
             has_now[one.identity] = one.holder.customer_id
-        else:
+        elif one.first:
             has_now.setdefault(one.identity)
-    await connection.execute(sql.HAND_OVER, list(has_now), list(has_now.values()))
+    if has_now:
+        await connection.execute(sql.HAND_OVER, list(has_now), list(has_now.values()))
     moved: dict[UUID, UUID] = {}
     for one in handovers:
         if await _move(connection, one, now):

@@ -17,6 +17,9 @@ from tests.support.people import People
 Names = Mapping[str, str]
 """What somebody is known by, the value by its kind, the strongest first."""
 
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+"""How many PostgreSQL has met in a database; each connection tells at its end what it has met."""
+
 _Sets = Set[frozenset[Any]]
 
 
