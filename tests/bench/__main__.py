@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.table import Breakdown, Section, rendered
 from tests.support.home import new_home
 
-PARTS = ("ingest", "stager", "journeys", "freshness", "api", "counts", "start")
+PARTS = ("ingest", "stager", "journeys", "merging", "freshness", "api", "counts", "start")
 ON_DEMAND = ("profile", "takeover", "late")
 
 

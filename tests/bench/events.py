@@ -48,17 +48,43 @@ def touchpoints(count: int, customers: int, begin: datetime) -> Iterator[Touchpo
     """The same events as ingest would write them to the log."""
     draw = random.Random(2)
     for number in range(count):
-        customer, at = draw.randrange(customers), begin + number * _STEP
-        yield Touchpoint(
-            id=f"{draw.getrandbits(96):024x}",
-            type=draw.choice(TYPES),
-            channel="web",
-            occurred_at=at,
-            received_at=at + _STEP,
-            source=SOURCE,
-            identities=(identity_of(customer),),
-            properties=Raw(b'{"path":"/products/%05d","referrer":"search"}' % (customer % 977)),
-        )
+        customer = draw.randrange(customers)
+        yield _touchpoint(draw, customer, (identity_of(customer),), begin + number * _STEP)
+
+
+def merging(share: float, count: int, customers: int, begin: datetime) -> Iterator[Touchpoint]:
+    """The same, but that customers come again and again in a browser that nobody knows yet, and log in
+    later: about so large a share of the touchpoints begin somebody new, and as many merge that one."""
+    draw = random.Random(2)
+    strangers: list[tuple[int, str]] = []
+    for number in range(count):
+        chance, at = draw.random(), begin + number * _STEP
+        if chance < share:
+            strangers.append((draw.randrange(customers), f"anonymous_id:{draw.getrandbits(96):024x}"))
+            customer, browser = strangers[-1]
+            names: tuple[str, ...] = (browser,)
+        elif chance < 2 * share and strangers:
+            at_random = draw.randrange(len(strangers))
+            strangers[at_random], strangers[-1] = strangers[-1], strangers[at_random]
+            customer, browser = strangers.pop()
+            names = (identity_of(customer), browser)
+        else:
+            customer = draw.randrange(customers)
+            names = (identity_of(customer),)
+        yield _touchpoint(draw, customer, names, at)
+
+
+def _touchpoint(draw: random.Random, customer: int, identities: tuple[str, ...], at: datetime) -> Touchpoint:
+    return Touchpoint(
+        id=f"{draw.getrandbits(96):024x}",
+        type=draw.choice(TYPES),
+        channel="web",
+        occurred_at=at,
+        received_at=at + _STEP,
+        source=SOURCE,
+        identities=identities,
+        properties=Raw(b'{"path":"/products/%05d","referrer":"search"}' % (customer % 977)),
+    )
 
 
 def purchases(count: int, customers: int, begin: datetime) -> Iterator[Touchpoint]:

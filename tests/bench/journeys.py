@@ -20,7 +20,7 @@ from shared.journey.touch import Lens
 from tests.bench import staging
 from tests.bench.measure import Measure, interleaved
 from tests.bench.processes import SERVER_CORE, apart
-from tests.bench.rig import Store, postgres
+from tests.bench.rig import postgres
 from tests.bench.table import Section, Target, ratio
 
 ACTIVE = (1, 7, 50)
@@ -39,8 +39,12 @@ def measure(home: Path) -> Sequence[Section]:
     with postgres(core=None) as store:
         runs: dict[str, Callable[[], Measure]] = {}
         for name in staging.DATA_SETS:
-            runs[f"{name}, one journey"] = _staging(store, name, sorted(BUILT_IN_AND_ACTIVE))
-            runs[_all(name)] = _staging(store, name, [one.key for one in _built_in()])
+            runs[f"{name}, one journey"] = staging.run(
+                store, name, TOUCHPOINTS, CUSTOMERS[name], sorted(BUILT_IN_AND_ACTIVE)
+            )
+            runs[_all(name)] = staging.run(
+                store, name, TOUCHPOINTS, CUSTOMERS[name], [one.key for one in _built_in()]
+            )
         rows = interleaved(runs, REPEATS)
     return [_fold_section(fold_rows), _stager_section(rows)]
 
@@ -83,16 +87,6 @@ def _fold_round_us(name: str, journeys: Sequence[Journey]) -> float:
                 before = held.get((customer, journey), NOWHERE)
                 held[customer, journey] = carry(journey, before, (touch,))[0]
     return (time.process_time_ns() - began_ns) / 1_000
-
-
-def _staging(store: Store, name: str, keys: Sequence[str]) -> Callable[[], Measure]:
-    def run() -> Measure:
-        with store.database() as url:
-            arguments = (url, store.postgres.pid, name, TOUCHPOINTS, CUSTOMERS[name], keys)
-            measured: Measure = apart(staging.staged, *arguments, core=None)
-            return measured
-
-    return run
 
 
 def _all(name: str) -> str:

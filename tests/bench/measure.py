@@ -15,6 +15,7 @@ class Measure:
 
     `rate_s` is per second of wall time and `per_cpu_s` per CPU-second of the measured process alone, of which
     `cpu_us` are the microseconds of one; `store_cpu_us` are those that PostgreSQL takes for it.
+    `again` is how often a batch was run again because of others, on average.
     Latencies are in milliseconds. `spread` is the range of `per_cpu_s`, or of what there is instead, over
     the runs, as a part of its median.
     """
@@ -27,6 +28,7 @@ class Measure:
     p99_ms: float | None = None
     rss_mib: float | None = None
     seconds: float | None = None
+    again: float | None = None
     spread: float | None = None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 
 import psutil
 
@@ -28,10 +30,31 @@ from shared.store.ids import new_row_id
 from shared.touchpoint import Touchpoint
 from tests.bench import events
 from tests.bench.measure import Measure
-from tests.bench.processes import PARTITIONS, cpu_s, peak_rss_mib
+from tests.bench.processes import PARTITIONS, apart, cpu_s, peak_rss_mib
+from tests.bench.rig import Store
 
 BATCH_RECORDS = 4_000
-DATA_SETS = {"purchases": events.purchases, "mixed": events.touchpoints}
+MERGING = (0.0, 0.05, 0.3)
+"""The shares of touchpoints that merge two customers."""
+DATA_SETS: Mapping[str, Callable[[int, int, datetime], Iterable[Touchpoint]]] = {
+    "purchases": events.purchases,
+    "mixed": events.touchpoints,
+    **{f"{share:.0%} merging": partial(events.merging, share) for share in MERGING},
+}
+
+
+def run(
+    store: Store, data_set: str, touchpoints: int, customers: int, keys: Collection[str]
+) -> Callable[[], Measure]:
+    """What stages a data set in a process and a database of its own."""
+
+    def run_once() -> Measure:
+        with store.database() as url:
+            arguments = (url, store.postgres.pid, data_set, touchpoints, customers, keys)
+            measured: Measure = apart(staged, *arguments, core=None)
+            return measured
+
+    return run_once
 
 
 async def staged(
@@ -66,8 +89,9 @@ async def staged(
         spare_the_collector()
         before = time.monotonic(), time.process_time(), _cpu_s(postgres_pid)
         async with asyncio.TaskGroup() as tasks:
-            for lane, batches in enumerate(lanes):
-                tasks.create_task(_stage(store, batches, lane, clock))
+            again = [
+                tasks.create_task(_stage(store, batches, lane, clock)) for lane, batches in enumerate(lanes)
+            ]
         wall_s, own_s, store_s = time.monotonic(), time.process_time(), _cpu_s(postgres_pid)
         taken_s = wall_s - before[0]
     return Measure(
@@ -76,6 +100,7 @@ async def staged(
         cpu_us=1e6 * (own_s - before[1]) / touchpoints,
         store_cpu_us=1e6 * (store_s - before[2]) / touchpoints,
         rss_mib=peak_rss_mib([psutil.Process().pid]),
+        again=sum(one.result() for one in again) / sum(map(len, lanes)),
     )
 
 
@@ -91,19 +116,24 @@ def _lanes(touchpoints: Iterable[Touchpoint]) -> Iterator[Sequence[Sequence[Reco
         yield [records[at : at + BATCH_RECORDS] for at in range(0, len(records), BATCH_RECORDS)]
 
 
-async def _stage(store: BatchStore, batches: Sequence[Sequence[Record]], lane: int, clock: Clock) -> None:
+async def _stage(store: BatchStore, batches: Sequence[Sequence[Record]], lane: int, clock: Clock) -> int:
+    """Stage the batches of a lane. Returns how many had to be run again, with repetitions."""
     partitions = range(lane, PARTITIONS, LANES)
     held = {partition: await store.claim(partition, 0) for partition in partitions}
+    again = 0
     for records in batches:
         batch = read_batch(records)
         while True:
             try:
                 await store.commit(batch, held, clock.now(), lane)
             except Contended:
+                again += 1
+                await clock.sleep(random.uniform(0, 0.02))
                 continue
             break
         for step in batch.advances:
             held[step.partition] = Claimed(held[step.partition].epoch, step.next_offset, None)
+    return again
 
 
 def _cpu_s(postgres_pid: int) -> float:

@@ -109,6 +109,7 @@ def _columns(section: Section) -> Iterable[_Column]:
     yield _Column("p99 ms", lambda row: _fine(row.p99_ms))
     yield _Column("RSS MiB", lambda row: _whole(row.rss_mib))
     yield _Column("seconds", lambda row: _fine(row.seconds))
+    yield _Column("run again, by batch", lambda row: _times(row.again))
     yield _Column("spread", lambda row: "" if row.spread is None else f"{row.spread:.0%}")
     if section.baseline is not None:
         base = section.rows.get(section.baseline, Measure())
