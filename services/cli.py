@@ -21,9 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys_app = typer.Typer(help="The API keys of the store.", no_args_is_help=True)
+sources_app = typer.Typer(
+    help="Who sends touchpoints, by the names of their write keys.", no_args_is_help=True
+)
 touchpoints_app = typer.Typer(help="Touchpoints and their types.", no_args_is_help=True)
 partitions_app = typer.Typer(help="How far the stagers are, by partition.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(sources_app, name="sources")
 app.add_typer(partitions_app, name="partitions")
 app.add_typer(journeys_app, name="journeys")
 app.add_typer(identity_app, name="identity")
@@ -164,6 +168,38 @@ def keys_revoke(id_: Annotated[str, typer.Argument(metavar="ID", help="as `keys 
 
     revoke_key(os.environ, id_)
     _tell(f"The key {id_} is revoked.")
+
+
+@sources_app.command("list")
+def sources_list() -> None:
+    """The sources, and of which region their phone numbers are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.supervisor.commands import list_sources
+
+    table = Table("source", "region")
+    for record in list_sources(os.environ):
+        table.add_row(record.name, record.region or "")
+    Console().print(table)
+
+
+@sources_app.command("set")
+def sources_set(
+    source: Annotated[str, typer.Argument(help="as `sources list` shows it")],
+    region: Annotated[
+        str,
+        typer.Option(
+            help="the ISO 3166-1 code of its phone numbers without a country code (DK); none: refuse"
+        ),
+    ],
+) -> None:
+    """Say of which region a source's phone numbers are. Ingest follows within seconds."""
+    from services.supervisor.commands import set_region
+
+    wanted = None if region.lower() == "none" else region.upper()
+    set_region(os.environ, source, wanted)
+    _tell(f"Phone numbers of {source} without a country code are {f'of {wanted}' if wanted else 'refused'}.")
 
 
 @partitions_app.command("list")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import ConfigError
 from shared.touchpoint import is_identity_kind
+from shared.worthless import WORTHLESS, Worthless
 
 PREFIX = "REJSE_"
 Settings = TypeVar("Settings")
@@ -116,6 +117,10 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
+def _worthless(text: str) -> Worthless:
+    return WORTHLESS.and_also(_keys(text)) if text else WORTHLESS
+
+
 def _text(text: str) -> str:
     return text
 
@@ -186,6 +191,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "rate_events_s", _between(0, 1 << 31), "0", "touchpoints a second and key; more is 429; 0: no limit"
+    ),
+    Variable(
+        "worthless_identities",
+        _worthless,
+        "",
+        "values between commas that identify nobody, of any kind or as `kind:value`, beside the default list",
     ),
     Variable(
         "connections_per_address_max",

@@ -18,12 +18,14 @@ SCOPES: tuple[Scope, ...] = ("write", "read", "admin")
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is stored of a key. `id` names it without giving it away, `source` is its sender."""
+    """What is stored of a key. `id` names it without giving it away, `source` is its sender, and `region` the
+    ISO 3166-1 alpha-2 code of the country whose phone numbers that one writes without a country code."""
 
     id: str
     digest: bytes
     scope: Scope
     source: str
+    region: str | None = None
 
 
 def new_key(scope: Scope) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from shared.touchpoint import is_identity_kind, normalise_identity
+from shared.identities import normalise_identity
+from shared.touchpoint import is_identity_kind
 
 CustomerRef = UUID | str
 """A customer's id, or a normalised `kind:value` identity."""

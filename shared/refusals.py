@@ -27,6 +27,7 @@ CODES: dict[str, str] = {
     "sentiment_out_of_range": "a sentiment lies between -1 and 1",
     "invalid_identity_kind": "a kind is a known one or a namespace of lower-case letters, digits and _",
     "invalid_identity": "an identity's value is not of its kind's form",
+    "worthless_identity": "every identity that says who is a value that stands for nobody, such as null",
     "too_many_identities": "a touchpoint has more than 50 identities",
     "no_identity": "no identity says who the person is; an account alone does not",
     "log_refused": "the event log does not take a record of these bytes",

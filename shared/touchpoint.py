@@ -8,7 +8,6 @@ an external system (`crm:4711`).
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Literal, get_args
@@ -23,16 +22,13 @@ CHANNELS: tuple[str, ...] = get_args(Channel)
 Owner = Literal["own", "partner", "third_party"]
 """Whose contact point it was: the company's own, a partner's, or somebody else's (a review site)."""
 
-IDENTITY_KINDS = ("user_id", "loyalty_id", "email", "phone", "account_id", "anonymous_id")
+IDENTITY_KINDS = frozenset(("user_id", "loyalty_id", "email", "phone", "account_id", "anonymous_id"))
 """The kinds that Rejse knows by name."""
 
 _STRENGTH = {"user_id": 0, "loyalty_id": 1, "email": 2, "phone": 3, "anonymous_id": 9}
 _EXTERNAL_STRENGTH = 4
 _GROUP_PREFIXES = ("account_id:",)
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
-_PHONE_DECORATION = re.compile(r"[\s().\-/]")
-_PHONE = re.compile(r"\+[1-9][0-9]{5,14}")
 
 IDENTITY_VALUE_BYTES_MAX = 200
 CLOCK_SKEW_MIN = timedelta(minutes=5)
@@ -86,32 +82,6 @@ def is_identity_kind(kind: str) -> bool:
     return kind in IDENTITY_KINDS or _NAMESPACE.fullmatch(kind) is not None
 
 
-def normalise_identity(kind: str, value: str) -> str:
-    """The canonical `kind:value` of an identity.
-
-    E-mail addresses are trimmed and lower-cased, phone numbers lose their decoration and keep E.164's
-    form; every other value is only trimmed. Text is in Unicode's form NFC, so that two ways to type the
-    same name are one identity.
-
-    Raises:
-        ValueError: the value is empty, too long or not of its kind's form. The text never repeats it.
-    """
-    value = unicodedata.normalize("NFC", value).strip()
-    if not value:
-        raise ValueError("is empty")
-    if kind == "email":
-        value = unicodedata.normalize("NFC", value.lower())
-        if not _EMAIL.fullmatch(value):
-            raise ValueError("is no e-mail address")
-    elif kind == "phone":
-        value = _PHONE_DECORATION.sub("", value)
-        if not _PHONE.fullmatch(value):
-            raise ValueError("is no phone number in E.164 form, such as +4533123456")
-    if len(value.encode()) > IDENTITY_VALUE_BYTES_MAX:
-        raise ValueError(f"is longer than {IDENTITY_VALUE_BYTES_MAX} bytes")
-    return f"{kind}:{value}"
-
-
 def identity_kind(identity: str) -> str:
     """The kind of a `kind:value` identity."""
     return identity.partition(":")[0]
@@ -124,7 +94,7 @@ def identifies_person(identity: str) -> bool:
 
 def strength(identity: str) -> tuple[int, str]:
     """A sort key: smaller is stronger; equal kinds are ordered by value, so that the order is total."""
-    return (_STRENGTH.get(identity_kind(identity), _EXTERNAL_STRENGTH), identity)
+    return (_STRENGTH.get(identity.partition(":")[0], _EXTERNAL_STRENGTH), identity)
 
 
 def strongest_first(identities: Iterable[str]) -> tuple[str, ...]:

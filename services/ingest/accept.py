@@ -29,18 +29,26 @@ from shared.fitness import (
     check_type,
     has_control,
 )
+from shared.identities import canonical, trimmed
 from shared.ids import NewId
 from shared.refusals import Refusal, Refused, pointer
 from shared.suspicion import may_nest_deep, suspicious
 from shared.touchpoint import (
+    IDENTITY_KINDS,
     Touchpoint,
     clock_skew,
     identifies_person,
     is_identity_kind,
-    normalise_identity,
     said_occurred_at,
     strongest_first,
 )
+from shared.worthless import NOTHING, WORTHLESS, Worthless
+
+PHONES_MAX = 10
+"""Bounds, as the next one does, the time that a request takes: a new number costs as much as four
+touchpoints."""
+INTERNATIONAL_EMAILS_MAX = 3
+"""The domain of an address beyond ASCII may cost as much as 40 touchpoints."""
 
 _EVENT = msgspec.json.Decoder(Event)
 
@@ -50,13 +58,15 @@ class Accepted:
     """What a request's touchpoints came to.
 
     `records` go to the event log, and `indexes` are their places in the request; `duplicates` counts ids
-    that an earlier touchpoint of the request has.
+    that an earlier touchpoint of the request has. `worthless` has the kind of each identity that stands for
+    nobody and was left out.
     """
 
     records: list[NewRecord] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     duplicates: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    worthless: list[str] = field(default_factory=list)
 
     @property
     def received(self) -> int:
@@ -72,12 +82,15 @@ def accept(
     new_id: NewId,
     *,
     sent_at: datetime | None = None,
+    region: str | None = None,
+    worthless: Worthless = WORTHLESS,
     quick: bool = True,
 ) -> Accepted:
     """The touchpoints of a body as records of the event log, and what is refused of it.
 
     `sent_at` is when the request was sent by the sender's clock, for touchpoints that don't say it
-    themselves. With `quick=False` every touchpoint is read the thorough way; the answer is the same.
+    themselves. A phone number without a country code is of the `region`. Identities that are `worthless` are
+    left out. With `quick=False` every touchpoint is read the thorough way; the answer is the same.
 
     Raises:
         Malformed: the body is not JSON. A line of NDJSON that is not is only refused.
@@ -91,8 +104,11 @@ def accept(
         try:
             is_clean = clean or (quick and len(items) > 1 and not suspicious(raw))
             event = (_read_quickly(raw) if is_clean else None) or read_event(raw)
-            touchpoint = _touchpoint(event, sent_at, source, now, new_id)
-            key = _key(touchpoint)
+            identities = _identities(event.identities, region, worthless, accepted.worthless)
+            touchpoint = _touchpoint(event, identities, sent_at, source, now, new_id)
+            key = _key(identities)
+            if key is None:
+                raise Refused(_why_nobody(event.identities), "/identities")
         except Refused as refused:
             accepted.refusals.append(refused.at(index))
             continue
@@ -122,10 +138,18 @@ def _read_quickly(raw: bytes) -> Event | None:
 
 
 def _touchpoint(
-    event: Event, sent_at: datetime | None, source: str, now: datetime, new_id: NewId
+    event: Event,
+    identities: tuple[str, ...],
+    sent_at: datetime | None,
+    source: str,
+    now: datetime,
+    new_id: NewId,
 ) -> Touchpoint:
     check_type(event.type)
-    check_sentiment(event.sentiment)
+    if event.sentiment is not None:
+        check_sentiment(event.sentiment)
+    if event.id is not None:
+        check_id(event.id)
     if event.sent_at is not None:
         sent_at = event.sent_at
     if sent_at is not None:
@@ -133,13 +157,13 @@ def _touchpoint(
         # One that has our time needs no correction.
         sent_at = None if event.occurred_at is None else _in_utc(sent_at)
     touchpoint = Touchpoint(
-        id=_checked_id(event.id),
+        id=event.id or "",
         type=event.type,
         channel=event.channel,
         occurred_at=_occurred_at(event.occurred_at, sent_at, now),
         received_at=now,
         source=source,
-        identities=_identities(event.identities),
+        identities=identities,
         properties=event.properties,
         traits=event.traits,
         context=event.context,
@@ -152,14 +176,6 @@ def _touchpoint(
         return touchpoint
     id_ = str(new_id()) if event.occurred_at is None else _content_id(touchpoint)
     return msgspec.structs.replace(touchpoint, id=id_)
-
-
-def _checked_id(id_: str | None) -> str:
-    """The sender's id, or an empty text for one that is still to be made."""
-    if id_ is None:
-        return ""
-    check_id(id_)
-    return id_
 
 
 def _occurred_at(given: datetime | None, sent_at: datetime | None, now: datetime) -> datetime:
@@ -178,28 +194,57 @@ def _in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
-def _identities(given: dict[str, str | list[str] | None]) -> tuple[str, ...]:
+def _identities(
+    given: dict[str, str | list[str] | None], region: str | None, worthless: Worthless, left_out: list[str]
+) -> tuple[str, ...]:
+    """What says who it was; the kinds of worthless ones join `left_out`."""
     found: list[str] = []
     for kind, values in given.items():
-        if not is_identity_kind(kind):
+        if kind not in IDENTITY_KINDS and not is_identity_kind(kind):
             raise Refused("invalid_identity_kind", pointer("identities", kind))
         if isinstance(values, str):
-            found.append(_identity(kind, values))
+            identity = _identity(kind, values, region, worthless)
+            found.append(identity) if identity else left_out.append(kind)
         elif values is not None:
-            found += [_identity(kind, value, at) for at, value in enumerate(values[: IDENTITIES_MAX + 1])]
+            _check_number(kind, values)
+            for at, value in enumerate(values):
+                identity = _identity(kind, value, region, worthless, at)
+                found.append(identity) if identity else left_out.append(kind)
     if len(found) > IDENTITIES_MAX:
         raise Refused("too_many_identities", "/identities")
     return (found[0],) if len(found) == 1 else strongest_first(found)
 
 
-def _identity(kind: str, value: str, *at: int) -> str:
+def _check_number(kind: str, values: list[str]) -> None:
+    """Refuse more values of a kind than there is time for."""
+    if len(values) > IDENTITIES_MAX:
+        raise Refused("too_many_identities", "/identities")
+    if kind == "phone" and len(values) > PHONES_MAX:
+        detail = f"a touchpoint has more than {PHONES_MAX} phone numbers"
+        raise Refused("too_many_identities", pointer("identities", kind), detail)
+    if kind == "email" and sum(not value.isascii() for value in values) > INTERNATIONAL_EMAILS_MAX:
+        detail = f"a touchpoint has more than {INTERNATIONAL_EMAILS_MAX} e-mail addresses beyond ASCII"
+        raise Refused("too_many_identities", pointer("identities", kind), detail)
+
+
+def _identity(kind: str, value: str, region: str | None, worthless: Worthless, *at: int) -> str | None:
+    """The canonical identity, or None for one that stands for nobody."""
+    text = value.strip() if value.isascii() else trimmed(value)
+    if text.lower() in worthless.values or not text.strip(NOTHING):
+        return None
     try:
-        identity = normalise_identity(kind, value)
+        identity = canonical(kind, text, region)
     except ValueError as error:
         raise Refused("invalid_identity", pointer("identities", kind, *at), f"an identity {error}") from None
-    if has_control(identity):
+    if not identity.isprintable() and has_control(identity):
         raise Refused("control_character", pointer("identities", kind, *at))
-    return identity
+    return None if worthless.identities and identity in worthless.identities else identity
+
+
+def _why_nobody(given: dict[str, str | list[str] | None]) -> str:
+    """The code for identities of which none that says who is left."""
+    is_given = any(kind != "account_id" and values not in (None, []) for kind, values in given.items())
+    return "worthless_identity" if is_given else "no_identity"
 
 
 def _content_id(touchpoint: Touchpoint) -> str:
@@ -209,9 +254,10 @@ def _content_id(touchpoint: Touchpoint) -> str:
     return f"content-{blake2b(codec.encode(content), digest_size=16).hexdigest()}"
 
 
-def _key(touchpoint: Touchpoint) -> bytes:
-    """The strongest identity that says who: a customer's touchpoints come to one partition, mostly."""
-    for identity in touchpoint.identities:
+def _key(identities: tuple[str, ...]) -> bytes | None:
+    """The strongest identity that says who: a customer's touchpoints come to one partition, mostly. None: an
+    account at most is left."""
+    for identity in identities:
         if identifies_person(identity):
             return identity.encode()
-    raise Refused("no_identity", "/identities")
+    return None

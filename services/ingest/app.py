@@ -76,6 +76,7 @@ def create_app(
         new_id=new_id,
         jitter_s=jitter_s,
         metrics=metrics,
+        worthless=settings.worthless_identities,
     )
     app = DoorApp(
         {PATH: door},

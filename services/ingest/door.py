@@ -7,6 +7,7 @@ before.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -31,6 +32,7 @@ from shared.keys import KeyRecord
 from shared.metrics import Metrics
 from shared.problem import Problem, problem_response
 from shared.refusals import Refusal, Refused
+from shared.worthless import Worthless
 
 _JSON = b"content-type: application/json\r\naccess-control-allow-origin: *\r\n"
 _CALLERS_MAX = 10_000
@@ -54,6 +56,7 @@ class TouchpointsDoor:
         new_id: NewId,
         jitter_s: Jitter,
         metrics: Metrics,
+        worthless: Worthless,
     ) -> None:
         self._keys = keys
         self._rates = rates
@@ -62,6 +65,7 @@ class TouchpointsDoor:
         self._ledger = ledger
         self._new_id = new_id
         self._jitter_s = jitter_s
+        self._worthless = worthless
         self._accepted = metrics.counter("rejse_ingest_requests_total").labels("202")
         self._requests = metrics.counter("rejse_ingest_requests_total")
         self._seconds = metrics.histogram("rejse_ingest_request_seconds")
@@ -89,7 +93,14 @@ class TouchpointsDoor:
         now, sent_at = self.clock.now(), head.sent_at()
         try:
             accepted = accept(
-                body, framing(head.media_type, body), key.source, now, self._new_id, sent_at=sent_at
+                body,
+                framing(head.media_type, body),
+                key.source,
+                now,
+                self._new_id,
+                sent_at=sent_at,
+                region=key.region,
+                worthless=self._worthless,
             )
         except Malformed as error:
             raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
@@ -111,7 +122,13 @@ class TouchpointsDoor:
             refusals = _with_set_aside(accepted, outcomes)
         kept = accepted.received - accepted.duplicates - len(refusals)
         self._ledger.count(key.source, accepted, kept)
-        members = {"accepted": kept, "duplicate_in_request": accepted.duplicates, "refused": refusals}
+        members: dict[str, object] = {
+            "accepted": kept,
+            "duplicate_in_request": accepted.duplicates,
+            "refused": refusals,
+        }
+        if accepted.worthless:
+            members["worthless_identities"] = Tally(accepted.worthless)
         if not kept and not accepted.duplicates:
             raise Problem(422, "nothing_accepted", "no touchpoint of the request was accepted", more=members)
         return Answer(202, _JSON, msgspec.json.encode(members))

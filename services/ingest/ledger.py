@@ -11,6 +11,7 @@ from services.ingest.accept import Accepted
 from shared.clock import Clock
 from shared.logs import fields
 from shared.metrics import Metrics
+from shared.touchpoint import IDENTITY_KINDS
 
 SUMMARY_S = 10.0
 
@@ -22,6 +23,7 @@ class Ledger:
 
     def __init__(self, metrics: Metrics) -> None:
         self._refused = metrics.counter("rejse_ingest_touchpoints_refused_total")
+        self._worthless = metrics.counter("rejse_ingest_identities_worthless_total")
         self._columns = {
             name: metrics.counter(f"rejse_ingest_touchpoints_{name}_total")
             for name in ("received", "accepted", "duplicate", "set_aside")
@@ -41,6 +43,8 @@ class Ledger:
         for refusal in accepted.refusals:
             self._refused.labels(source, refusal.code).inc()
             self._unsaid[source, refusal.code] += 1
+        for kind in accepted.worthless:
+            self._worthless.labels(source, kind if kind in IDENTITY_KINDS else "external").inc()
 
     def _page(self, source: str) -> dict[str, Counter]:
         page = {name: counter.labels(source) for name, counter in self._columns.items()}

@@ -31,6 +31,12 @@ CATALOGUE: tuple[Metric, ...] = (
         "Touchpoints that were fit but that the event log does not take",
     ),
     Metric(
+        "rejse_ingest_identities_worthless_total",
+        "counter",
+        ("source", "kind"),
+        "Identities that stand for nobody and were left out, by kind; `external`: any namespace",
+    ),
+    Metric(
         "rejse_ingest_requests_total", "counter", ("status",), "Requests to a door, by status of the answer"
     ),
     Metric(

@@ -69,7 +69,8 @@ TOUCHPOINT = {
         },
         "identities": {
             "type": "object",
-            "description": "kind to value or values; at least one that says who (account_id alone does not)",
+            "description": "kind to value or values; at least one that says who (account_id alone does not). "
+            "`phone` with its country code, or without where the key's source has a region",
             "additionalProperties": {"type": ["string", "array", "null"], "items": {"type": "string"}},
         },
         "properties": _OBJECT,
@@ -96,6 +97,11 @@ _ACCEPTED = {
         "accepted": {"type": "integer"},
         "duplicate_in_request": {"type": "integer"},
         "refused": {"type": "array", "items": _REFUSAL},
+        "worthless_identities": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "by kind, how many identities stand for nobody (null, 0) and were left out",
+        },
     },
 }
 _PROBLEM = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.worthless import Worthless
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -26,6 +28,7 @@ class Settings:
     disk_free_bytes_min: int
     in_flight_bytes_max: int
     rate_events_s: int
+    worthless_identities: Worthless
     connections_per_address_max: int
     drain_wait_s: float
     drain_timeout_s: float

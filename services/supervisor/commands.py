@@ -20,12 +20,14 @@ from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
 from shared.keys import KeyRecord, Scope
+from shared.phones import regions
 from shared.store.embedded import embedded_postgres
 from shared.store.errors import classified
 from shared.store.halts import FROM_BEGINNING, Position, fetch_positions, resume
+from shared.store.keys import SourceRecord, fetch_keys, fetch_sources
 from shared.store.keys import create_key as create_in_store
-from shared.store.keys import fetch_keys
 from shared.store.keys import revoke_key as revoke_in_store
+from shared.store.keys import set_region as set_region_in_store
 
 Answer = TypeVar("Answer")
 
@@ -76,6 +78,23 @@ def revoke_key(environ: Mapping[str, str], id_: str) -> None:
         if id_.startswith("rejse_"):
             raise ConfigError(f"that is a key; give its id, {keys.key_id(id_)}")
         raise ConfigError(f"there is no valid key with the id {id_}")
+
+
+def list_sources(environ: Mapping[str, str]) -> Sequence[SourceRecord]:
+    """The sources, by name."""
+    return with_store(environ, fetch_sources)
+
+
+def set_region(environ: Mapping[str, str], source: str, region: str | None) -> None:
+    """Say whose phone numbers a source writes without a country code; None: nobody's.
+
+    Raises:
+        ConfigError: there is no such source, or no such region.
+    """
+    if region is not None and region not in regions():
+        raise ConfigError(f"{region} is no region with phone numbers; give its ISO 3166-1 code, such as DK")
+    if not with_store(environ, lambda store: set_region_in_store(store, source, region)):
+        raise ConfigError(f"there is no source {source}; `rejse keys create write` makes one")
 
 
 def list_partitions(environ: Mapping[str, str]) -> Sequence[Position]:

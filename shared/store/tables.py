@@ -317,6 +317,7 @@ sources = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("created_at", _TIME, nullable=False),
+    Column("region", Text, comment="ISO 3166-1 alpha-2, of phone numbers that have no country code"),
 )
 
 api_keys = Table(

@@ -55,6 +55,14 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     Limit("characters of a number", "shared.content:NUMBER_CHARACTERS_MAX", "that touchpoint is refused"),
     Limit("identities of a touchpoint", "shared.fitness:IDENTITIES_MAX", "that touchpoint is refused"),
     Limit("an identity", "shared.touchpoint:IDENTITY_VALUE_BYTES_MAX", "that touchpoint is refused"),
+    Limit("phone numbers of a touchpoint", "services.ingest.accept:PHONES_MAX", "that touchpoint is refused"),
+    Limit(
+        "e-mail addresses beyond ASCII of a touchpoint",
+        "services.ingest.accept:INTERNATIONAL_EMAILS_MAX",
+        "that touchpoint is refused",
+    ),
+    Limit("digits of a phone number", "shared.phones:DIGITS_MAX", "that touchpoint is refused"),
+    Limit("phone numbers kept as they were read", "shared.phones:NUMBERS_REMEMBERED", "the least used go"),
     Limit("a time ahead of now", "shared.fitness:OCCURRED_AT_AHEAD_MAX", "that touchpoint is refused"),
     Limit("reading requests at one go", "services.ingest.turns:TURN_S_MAX", "the rest in the next turn"),
     Limit(

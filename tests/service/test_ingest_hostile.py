@@ -25,6 +25,12 @@ def filled(start: bytes, unit: bytes, end: bytes, size: int = FOUR_MIB) -> bytes
     return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
 
 
+def many(kind: str, values: list[str], each: int) -> bytes:
+    """Touchpoints with so many of the values each."""
+    cut = [values[at : at + each] for at in range(0, len(values), each)]
+    return json.dumps([event(identities={kind: some}) for some in cut]).encode()
+
+
 EVENT = in_properties(b"1")
 IN_EVENT = 32_000 - len(EVENT)
 CORPUS: dict[str, tuple[bytes, str]] = {
@@ -86,6 +92,11 @@ CORPUS: dict[str, tuple[bytes, str]] = {
         json.dumps(event(identities={"phone": "+" + "1 " * 15_000})).encode(),
         "application/json",
     ),
+    "many phone numbers": (
+        many("phone", [f"+45{20_000_000 + n}" for n in range(5_000)], 10),
+        "application/json",
+    ),
+    "many domains": (many("email", [f"a@{'é' * 40}{n}.dk" for n in range(1_500)], 3), "application/json"),
     "combining marks": (
         json.dumps(event(identities={"user_id": "e" + "\u0301" * 5_000})).encode(),
         "application/json",

@@ -1,4 +1,4 @@
-"""`rejse keys` on a real store."""
+"""`rejse keys` and `rejse sources` on a real store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.keys import stored_keys
 from tests.support.postgres import Postgres
 
 
-def rejse(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def rejse(database_url: str, *arguments: str, group: str = "keys") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", "keys", *arguments],
+        [sys.executable, "-m", "services.cli", group, *arguments],
         env=inherited_env(REJSE_DATABASE_URL=database_url),
         capture_output=True,
         text=True,
@@ -43,6 +43,30 @@ async def test_a_key_is_shown_once_valid_at_once_and_invalid_when_revoked(databa
     assert key not in listed
     assert (revoked.returncode, (await keyring(database_url)).find(key, "write")) == (0, None)
     assert key_id(key) not in rejse(database_url, "list").stdout
+
+
+async def test_a_source_has_a_region_until_it_is_taken_back(database_url: str) -> None:
+    """`sources set` counts for every key of the source, in any case; `none` takes it back."""
+    for scope, source in (("write", "till"), ("read", "till"), ("write", "shop")):
+        rejse(database_url, "create", scope, "--source", source)
+    done = rejse(database_url, "set", "till", "--region", "dk", group="sources")
+    regions = [(record.source, record.region) for record in await stored_keys(database_url)]
+    listed = rejse(database_url, "list", group="sources").stdout
+    rejse(database_url, "set", "till", "--region", "none", group="sources")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(regions, key=str) == [("shop", None), ("till", "DK"), ("till", "DK")]
+    assert ("till" in listed, "DK" in listed) == (True, True)
+    assert {record.region for record in await stored_keys(database_url)} == {None}
+
+
+def test_a_region_or_a_source_that_there_is_not_is_told(database_url: str) -> None:
+    """Exit code 2 and what to give instead."""
+    wrong = rejse(database_url, "set", "till", "--region", "Denmark", group="sources")
+    unknown = rejse(database_url, "set", "till", "--region", "DK", group="sources")
+
+    assert (wrong.returncode, "DENMARK is no region" in wrong.stderr) == (2, True)
+    assert (unknown.returncode, "there is no source till" in unknown.stderr) == (2, True)
 
 
 async def test_a_key_itself_is_nowhere_in_the_store(database_url: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.views.refs import parse_ref
-from shared.touchpoint import normalise_identity
+from shared.identities import normalise_identity
 
 _ID = UUID("019a3c1e-7a51-7cc0-9d0c-1f2e3d4c5b6a")
 
@@ -25,7 +25,9 @@ _ID = UUID("019a3c1e-7a51-7cc0-9d0c-1f2e3d4c5b6a")
         ("crm:a%2Fb%3Fc%23d", "crm:a/b?c#d"),
         ("crm:a:b", "crm:a:b"),
         ("crm:100%25", "crm:100%"),
-        ("loyalty_id:S%C3%B8ren", "loyalty_id:Søren"),
+        ("loyalty_id:S%C3%B8ren%2012", "loyalty_id:søren12"),
+        ("email:ann@bl%C3%A5b%C3%A6r.dk", "email:ann@xn--blbr-roah.dk"),
+        ("phone:004533123456", "phone:+4533123456"),
         (str(_ID), _ID),
         (str(_ID).upper(), _ID),
     ],

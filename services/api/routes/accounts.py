@@ -16,9 +16,9 @@ from services.api.views.accounts import BEFORE_ALL, find_account, find_members, 
 from services.api.views.answers import Account, Members
 from services.api.views.reference import Reference
 from shared.clock import Clock
+from shared.identities import normalise_identity
 from shared.problem import Problem
 from shared.store.engine import Pool
-from shared.touchpoint import normalise_identity
 
 _EXAMPLE = {
     "id": "5f0c3b1a-2d4e-4f60-8a7b-9c0d1e2f3a4b",
