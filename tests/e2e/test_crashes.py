@@ -7,12 +7,15 @@ been told on the topic of stage changes, under one id, and no other.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.broker import Broker
+from tests.support.crowd import DEADLOCKS, crowd, who_is_who_wrongly
 from tests.support.eventually import eventually
 from tests.support.installation import Installation
 from tests.support.ports import free_port
@@ -87,6 +90,35 @@ def test_stagers_that_die_in_a_batch_are_taken_over(production: Installation) ->
 
     assert survivor.running
     check(production, load)
+
+
+@pytest.mark.timeout(240)
+def test_killing_stagers_while_customers_merge(production: Installation) -> None:
+    """Two stagers, one of them killed again and again and started anew, while every third customer comes under
+    four names in as many partitions: all of that is one timeline each at the end, by whichever name it is
+    asked for, and PostgreSQL has met no deadlock."""
+    production.start("ingest")
+    stagers = [production.start("stager", REJSE_STAGER_PORT=str(free_port())) for _ in range(2)]
+    with Workload(production, threads=1, batch=3, people=crowd(40)) as load:
+        for kill in range(1, 4):
+            eventually(load.total_acked, 60, until=(kill * 150).__le__)
+            stored = production.stored()
+            eventually(production.stored, 60, until=stored.__lt__)
+            stagers[kill % 2].kill()
+            stagers[kill % 2].start(60)
+    load.introduce()
+
+    check(production, load)
+    assert asyncio.run(_looked_into(production.database_url)) == ([], 0)
+
+
+async def _looked_into(database_url: str) -> tuple[list[str], int]:
+    """What is wrong of who is who, and the deadlocks."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await who_is_who_wrongly(connection), await connection.fetchval(DEADLOCKS)
+    finally:
+        await connection.close()
 
 
 @pytest.mark.timeout(240)
