@@ -94,9 +94,9 @@ def test_stagers_that_die_in_a_batch_are_taken_over(production: Installation) ->
 
 @pytest.mark.timeout(240)
 def test_killing_stagers_while_customers_merge(production: Installation) -> None:
-    """Two stagers, one of them killed again and again and started anew, while every third customer comes under
-    four names in as many partitions: all of that is one timeline each at the end, by whichever name it is
-    asked for, and PostgreSQL has met no deadlock."""
+    """Two stagers, one of them killed again and again and started anew, while every third customer comes
+    under four names in as many partitions: all of that is one timeline each at the end, by whichever name it
+    is asked for, and PostgreSQL has met no deadlock."""
     production.start("ingest")
     stagers = [production.start("stager", REJSE_STAGER_PORT=str(free_port())) for _ in range(2)]
     with Workload(production, threads=1, batch=3, people=crowd(40)) as load:
