@@ -17,8 +17,9 @@ from uuid import UUID
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.batch import Incoming
-from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link
+from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair
 from services.stager.moving import hand_over, merge
+from services.stager.pairs import KnownPairs
 from shared.errors import Contended
 from shared.ids import NewId
 from shared.store.engine import Connection
@@ -42,6 +43,8 @@ class Filed:
     handed_over: int = 0
     refused: Sequence[str] = ()
     """The kind of identity that each refused link had, with its repetitions."""
+    pairs: Sequence[Pair] = ()
+    """Those that were linked for the first time, as far as was known."""
 
     def is_new(self, owner_id: UUID) -> bool:
         """Whether a customer or an account has no timeline from before."""
@@ -57,11 +60,12 @@ async def file_touchpoints(
     fresh: Sequence[Incoming],
     snapshot: str,
     limits: Limits,
+    known_pairs: KnownPairs,
     new_id: NewId,
     now: datetime,
 ) -> Filed:
     """Find or make the customer of each touchpoint, lock the customers, and store the touchpoints. `snapshot`
-    is one of the same transaction, from before.
+    is one of the same transaction, from before. What `known_pairs` has is not kept again.
 
     Raises:
         Contended: another transaction has altered what the identities were.
@@ -76,7 +80,8 @@ async def file_touchpoints(
         return made[-1]
 
     filing = identity.file(claims, await _known(connection, claims), limits, make)
-    await _learn(connection, filing, now)
+    pairs = known_pairs.new_of(filing.pairs)
+    await _learn(connection, filing, pairs, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
@@ -109,6 +114,7 @@ async def file_touchpoints(
         filing.into,
         len(filing.handovers),
         [identity_kind(one.identity) for one in filing.refusals],
+        pairs,
     )
 
 
@@ -146,7 +152,7 @@ async def _holders(
     return found
 
 
-async def _learn(connection: Connection, filing: Filing, now: datetime) -> None:
+async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], now: datetime) -> None:
     """Keep new customers, identities and pairs of them.
 
     Raises:
@@ -166,9 +172,7 @@ async def _learn(connection: Connection, filing: Filing, now: datetime) -> None:
         )
         if int(status.rpartition(" ")[2]) != len(links):
             raise Contended("an identity was made by another transaction first")
-    if filing.pairs:
-        first = {(pair.identity, pair.other): pair for pair in reversed(filing.pairs)}
-        pairs = [first[names] for names in sorted(first)]
+    if pairs:
         await connection.execute(
             sql.NEW_LINKS,
             [pair.identity for pair in pairs],

@@ -30,6 +30,7 @@ from services.stager.identity import LIMITS, Limits
 from services.stager.ids import UNSEEN_FROM, Ids
 from services.stager.in_force import Folding, InForce
 from services.stager.late import refold_late
+from services.stager.pairs import KnownPairs
 from services.stager.refolding import Late
 from services.stager.remaking import remake
 from services.stager.runs import Subject
@@ -107,6 +108,7 @@ class BatchStore:
         self._known_types = known_types()
         self._tells = tells
         self._limits = limits
+        self._pairs = KnownPairs()
         self._ids = Ids(unseen_from)
 
     async def claim(self, partition: int, log_begin: int) -> Claimed:
@@ -141,7 +143,7 @@ class BatchStore:
             sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
             filed = await file_touchpoints(
-                connection, sorted_.fresh, snapshot, self._limits, self._new_id, now
+                connection, sorted_.fresh, snapshot, self._limits, self._pairs, self._new_id, now
             )
             self._failpoints.reach("stager.filed")
             shard = (self._shard + lane) % COUNTER_SHARDS
@@ -152,6 +154,7 @@ class BatchStore:
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")
+        self._pairs.keep(filed.pairs)
         return Done(
             len(sorted_.fresh),
             sorted_.duplicates,

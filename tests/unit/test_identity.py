@@ -20,10 +20,12 @@ from services.stager.identity import (
     Known,
     Limits,
     Link,
+    Pair,
     file,
     gaining,
     holder_at,
 )
+from services.stager.pairs import KnownPairs
 from services.stager.settings import Settings
 from shared.config import load
 from shared.errors import ConfigError
@@ -234,3 +236,15 @@ def test_limits_that_say_nothing_are_refused(name: str, value: str, wrong: str) 
     """With what is wrong about them."""
     with pytest.raises(ConfigError, match=wrong):
         load(Settings, {f"REJSE_IDENTITY_{name}": value})
+
+
+def test_a_pair_is_new_until_its_batch_has_been_committed() -> None:
+    """By its first touchpoint; and again, once too many are known."""
+    links = [Pair("user_id:1", f"anonymous_id:{n}", UUID(int=n), claim(n).at) for n in (2, 1, 2)]
+    known = KnownPairs(most=2)
+
+    assert known.new_of(links) == [links[1], links[0]] == known.new_of(links)
+    known.keep(links)
+    assert known.new_of(links) == []
+    known.keep([Pair("user_id:1", "anonymous_id:3", UUID(int=3), claim(3).at)])
+    assert known.new_of(links) == [links[1], links[0]]
