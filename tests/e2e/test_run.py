@@ -62,8 +62,8 @@ def staged(rejse: Installation) -> set[str]:
 
 def test_it_starts_works_and_ends_leaving_nothing_but_its_data(tmp_path: Path) -> None:
     """From nothing to a customer's stage with what it prints; its keys are private; SIGTERM ends the services
-    in order (api, ingest, stager), then PostgreSQL, with exit code 0 and no process left; a second start is
-    ready within 5 seconds and knows the customer."""
+    in order (api, ingest, stager), then PostgreSQL, with exit code 0 and no process left; a second start
+    knows the customer. How soon, the benchmark `start` tells."""
     with Installation(tmp_path) as rejse:
         run = up(rejse)
         keys_file = tmp_path / "data/keys.env"
@@ -88,9 +88,7 @@ def test_it_starts_works_and_ends_leaving_nothing_but_its_data(tmp_path: Path) -
         ended = [str(line["service"]) for line in sorted(_stops(rejse), key=lambda line: str(line["time"]))]
         assert ended == ["api", "ingest", "stager"]
 
-        began_s = time.monotonic()
         run = up(rejse)
-        assert time.monotonic() - began_s < 5
         assert keys_file.read_text() == keys
         assert staged(rejse) == {"a"}
         assert run.terminate() == 0

@@ -59,9 +59,11 @@ class Telling:
 
 
 def table(folder: Path, rows: int, broken: Sequence[int] = ()) -> Path:
-    """A file of so many rows; the ones numbered in `broken` have a date that is none."""
+    """A file of so many rows; the ones numbered in `broken` have a date that is none. Nobody is customer 0,
+    which is no identity."""
     lines = [
-        f"order_completed,{'1997-x' if n in broken else '19970101'},{n % 97},{n}" for n in range(1, rows + 1)
+        f"order_completed,{'1997-x' if n in broken else '19970101'},{n % 97 or 97},{n}"
+        for n in range(1, rows + 1)
     ]
     (folder / "map.yaml").write_text(MAP)
     file = folder / "history.csv"
