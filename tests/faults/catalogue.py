@@ -24,9 +24,12 @@ BY_THE_LOAD: Mapping[int, str] = {
 BY_THE_END: Mapping[int, str] = {28: "the log made anew"}
 """Rows that a campaign ends with."""
 DISKS = "disks that can lose their power"
-MAY_BE_MISSING = frozenset({DISKS})
-"""What a run may leave out where a machine lacks what it needs: the name of a fault; or the disks, and the
-whole campaign with them. Naming one here is a decision."""
+MAY_BE_MISSING = frozenset(
+    {DISKS, "ingest out of memory", "a stager out of memory", "a day forward", "a day back"}
+)
+"""What a run may leave out where a machine lacks what it needs, and says so: the name of a fault, for a
+container may control no memory and have no libfaketime; or the disks, and the whole campaign with them.
+Naming one here is a decision."""
 
 ALWAYS = frozenset(
     {
