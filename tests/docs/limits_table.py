@@ -101,6 +101,11 @@ IN_THE_LOG: tuple[Limit, ...] = (
 IN_THE_STAGER: tuple[Limit, ...] = (
     Limit("records of a batch", "batch_records_max", "the rest comes with the next one"),
     Limit("batches under way at once", "services.stager.loop:LANES", "the next one waits"),
+    Limit(
+        "pairs of identities that it remembers as linked",
+        "services.stager.pairs:PAIRS_MAX",
+        "all are forgotten, and each is offered to the store once more",
+    ),
     Limit("a poll of the log that has nothing", "services.stager.loop:POLL_TIMEOUT_S", "it polls again"),
     Limit("the same, with batches under way", "services.stager.loop:BUSY_POLL_TIMEOUT_S", "it polls again"),
     Limit(
