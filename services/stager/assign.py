@@ -23,15 +23,10 @@ import msgspec
 
 from shared.journey.fold import Journey
 from shared.journey.state import NEVER, NOWHERE, State, Transition
-from shared.journey.touch import Touch
+from shared.journey.touch import Position, Touch
 
 CHECKPOINT_EVERY = 1024
 """Touchpoints from one checkpoint to the next, on average: a power of two."""
-
-Position = tuple[datetime, UUID]
-"""A place in the order of a timeline."""
-
-LAST_POSITION: Position = (datetime.max.replace(tzinfo=UTC), UUID(int=(1 << 128) - 1))
 
 Place = tuple[str, bool]
 """A stage or an exit, and whether it is paused; the empty name is nowhere."""

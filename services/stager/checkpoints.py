@@ -8,10 +8,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Change, Position
+from services.stager.assign import Change
 from services.stager.sql import columns
 from shared.journey.fold import Journey
 from shared.journey.state import State, decode_state, encode_state
+from shared.journey.touch import Position
 from shared.store.engine import Connection
 
 Whose = tuple[UUID, Journey]

@@ -22,6 +22,7 @@ from services.stager.moving import hand_over, merge
 from services.stager.pairs import KnownPairs
 from shared.errors import Contended
 from shared.ids import NewId
+from shared.journey.state import NEVER
 from shared.store.engine import Connection
 from shared.touchpoint import identity_kind
 
@@ -72,24 +73,10 @@ async def file_touchpoints(
     """
     if not fresh:
         return NOTHING
-    claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
-    made: list[UUID] = []
-
-    def make() -> UUID:
-        made.append(new_id())
-        return made[-1]
-
-    filing = identity.file(claims, await _known(connection, claims), limits, make)
-    pairs = known_pairs.new_of(filing.pairs)
-    await _learn(connection, filing, pairs, now)
+    filing, pairs = await _decide(connection, fresh, snapshot, limits, known_pairs, new_id, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
-    if await _lock(connection, by_customer, filing, snapshot):
-        known = await _known(connection, claims, but_for={link.identity for link in filing.new_links})
-        ids = iter(made)
-        if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
-            raise Contended("a customer's identities were altered by another transaction")
     remade: dict[UUID, UUID] = {}
     if filing.merged:
         await merge(connection, filing.merged, filing.into, now)
@@ -118,6 +105,35 @@ async def file_touchpoints(
     )
 
 
+async def _decide(
+    connection: Connection,
+    fresh: Sequence[Incoming],
+    snapshot: str,
+    limits: Limits,
+    known_pairs: KnownPairs,
+    new_id: NewId,
+    now: datetime,
+) -> tuple[Filing, Sequence[Pair]]:
+    """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; and the
+    pairs among that."""
+    claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
+    made: list[UUID] = []
+
+    def make() -> UUID:
+        made.append(new_id())
+        return made[-1]
+
+    filing = identity.file(claims, await _known(connection, claims), limits, make)
+    pairs = known_pairs.new_of(filing.pairs)
+    await _learn(connection, filing, pairs, now)
+    if await _lock(connection, filing, snapshot):
+        known = await _known(connection, claims, but_for={link.identity for link in filing.new_links})
+        ids = iter(made)
+        if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
+            raise Contended("a customer's identities were altered by another transaction")
+    return filing, pairs
+
+
 async def _known(
     connection: Connection, claims: Sequence[Claim], but_for: Collection[str] = frozenset()
 ) -> Known:
@@ -135,7 +151,7 @@ async def _known(
     members: dict[UUID, dict[str, Link]] = {customer_id: {} for customer_id in gaining}
     for customer_id, name, touchpoint_id, since in await connection.fetch(sql.MEMBERS, list(gaining)):
         if name not in but_for:
-            members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or identity.EVER)
+            members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or NEVER)
     return Known(known.owners, known.holders, members)
 
 
@@ -183,16 +199,19 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         )
 
 
-async def _lock(
-    connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]], filing: Filing, snapshot: str
-) -> bool:
+async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
     """Lock all customers that are about to change. Returns whether another transaction has altered the
     identities of one since the snapshot.
 
     Raises:
         Contended: one of them isn't there any more.
     """
-    ids = {*by_customer, *filing.merged, *filing.altered, *(one.customer_id for one in filing.refusals)}
+    ids = {
+        *filing.customer_ids,
+        *filing.merged,
+        *filing.altered,
+        *(one.customer_id for one in filing.refusals),
+    }
     locked = await connection.fetchrow(sql.LOCK_CUSTOMERS, list(ids), snapshot)
     assert locked is not None
     if locked["count"] != len(ids):

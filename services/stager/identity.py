@@ -23,16 +23,15 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from shared.ids import NewId
+from shared.journey.touch import FIRST_POSITION, LAST_POSITION, Position
 from shared.touchpoint import identifies_person, identity_kind
-
-EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -69,19 +68,12 @@ class Holder(msgspec.Struct, frozen=True, gc=False, order=True):
     customer_id: UUID
 
     @property
-    def instant(self) -> Instant:
+    def position(self) -> Position:
         return (self.since, self.touchpoint_id)
 
 
-Instant = tuple[datetime, UUID]
-"""Event time and id of a touchpoint: the order of a timeline."""
-
-_FIRST: Instant = (EVER, UUID(int=0))
-_LAST: Instant = (datetime.max.replace(tzinfo=UTC), UUID(int=(1 << 128) - 1))
-
-
 class Handover(msgspec.Struct, frozen=True, gc=False):
-    """An identity goes from one customer to another, from the instant `begin` on and before `end`.
+    """An identity goes from one customer to another, from the position `begin` on and before `end`.
 
     `latest`: the holder has it now, too. `first` is the holder of before, if it was never handed over yet.
     """
@@ -89,8 +81,8 @@ class Handover(msgspec.Struct, frozen=True, gc=False):
     identity: str
     holder: Holder
     giver_id: UUID
-    begin: Instant
-    end: Instant
+    begin: Position
+    end: Position
     latest: bool
     first: Holder | None
 
@@ -324,8 +316,8 @@ class _Clerk:
         insort(holders, holder)
         at = holders.index(holder)
         latest = at == len(holders) - 1
-        begin = holder.instant if at else _FIRST
-        end = _LAST if latest else holders[at + 1].instant
+        begin = holder.position if at else FIRST_POSITION
+        end = LAST_POSITION if latest else holders[at + 1].position
         self._filing.handovers.append(Handover(identity, holder, giver_id, begin, end, latest, first))
         if latest:
             self._owners[identity] = customer_id
@@ -341,7 +333,7 @@ class _Clerk:
 
 def holder_at(holders: Sequence[Holder], at: datetime, touchpoint_id: UUID) -> UUID:
     """Who has an identity at a touchpoint, of those that it was handed over to, in order."""
-    number = bisect_right(holders, (at, touchpoint_id), key=lambda one: one.instant)
+    number = bisect_right(holders, (at, touchpoint_id), key=lambda one: one.position)
     return holders[max(number - 1, 0)].customer_id
 
 

@@ -15,15 +15,7 @@ from uuid import UUID
 import msgspec
 
 from services.stager import sql
-from services.stager.assign import (
-    LAST_POSITION,
-    Change,
-    Held,
-    Position,
-    has_checkpoints,
-    is_marked,
-    position_of,
-)
+from services.stager.assign import Change, Held, has_checkpoints, is_marked, position_of
 from services.stager.changes import refold
 from services.stager.checkpoints import Span, Whose, between, last_before
 from services.stager.refolding import Late, Refold
@@ -31,7 +23,7 @@ from services.stager.runs import is_of_accounts
 from services.stager.sql import columns
 from shared.journey.fold import Journey
 from shared.journey.state import NOWHERE, State, Transition
-from shared.journey.touch import Lens, Touch
+from shared.journey.touch import LAST_POSITION, Lens, Position, Touch
 from shared.store.engine import Connection
 from shared.store.timelines import touch_of, types_of
 

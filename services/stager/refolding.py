@@ -13,20 +13,11 @@ from uuid import UUID
 
 import msgspec
 
-from services.stager.assign import (
-    LAST_POSITION,
-    Change,
-    Held,
-    Position,
-    carry,
-    has_checkpoints,
-    is_marked,
-    position_of,
-)
+from services.stager.assign import Change, Held, carry, has_checkpoints, is_marked, position_of
 from shared.journey.fold import Journey
 from shared.journey.records import goes_the_same_way, recorded_anew
 from shared.journey.state import NOWHERE, State, Transition
-from shared.journey.touch import Touch
+from shared.journey.touch import LAST_POSITION, Position, Touch
 
 
 class Late(NamedTuple):

@@ -33,6 +33,12 @@ _OBJECTS: Mapping[str, Callable[[Touchpoint], msgspec.Raw]] = {
     "trait": attrgetter("traits"),
     "context": attrgetter("context"),
 }
+Position: TypeAlias = tuple[datetime, UUID]
+"""A place in the order of a timeline: event time and id of a touchpoint."""
+
+FIRST_POSITION: Position = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+LAST_POSITION: Position = (datetime.max.replace(tzinfo=UTC), UUID(int=(1 << 128) - 1))
+
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 _read = msgspec.json.Decoder().decode
 

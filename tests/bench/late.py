@@ -19,22 +19,19 @@ from msgspec import Raw
 from services.stager.app import SESSION
 from services.stager.batch import read_batch
 from services.stager.definitions import register
-from services.stager.in_force import InForce
 from services.stager.store import BatchStore, Claimed, Done
 from shared.clock import SystemClock
 from shared.codec import encode
 from shared.eventlog.port import Record
-from shared.failpoints import Failpoints
 from shared.journey.catalog import all_definitions
 from shared.lifecycle import spare_the_collector
 from shared.store.engine import connection_of, open_pool
-from shared.store.ids import new_row_id
 from shared.touchpoint import Touchpoint
 from tests.bench import events
 from tests.bench.measure import Measure
 from tests.bench.processes import apart
 from tests.bench.rig import postgres
-from tests.bench.staging import BATCH_RECORDS
+from tests.bench.staging import BATCH_RECORDS, store_on
 from tests.bench.table import Section, Target
 
 TOUCHPOINTS = 100_000
@@ -94,16 +91,7 @@ async def staged_late(database_url: str) -> Mapping[str, Late]:
     async with pool:
         async with connection_of(pool) as connection:
             await register(connection, [one for one, _ in all_definitions(None)], clock.now())
-        store = BatchStore(
-            pool,
-            InForce(pool),
-            log_id="bench",
-            owner="bench",
-            shard=0,
-            new_id=new_row_id,
-            failpoints=Failpoints(),
-            tells=True,
-        )
+        store = store_on(pool, tells=True)
         stager = _Stager(store, await store.claim(0, 0))
         timeline = list(_timeline(begin))
         for first in range(0, TOUCHPOINTS, BATCH_RECORDS):

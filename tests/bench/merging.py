@@ -15,16 +15,13 @@ from msgspec.structs import replace
 from services.stager.app import SESSION
 from services.stager.batch import read_batch
 from services.stager.definitions import register
-from services.stager.in_force import InForce
 from services.stager.loop import LANES
 from services.stager.store import BatchStore, Claimed
 from shared.clock import SystemClock
 from shared.codec import encode
 from shared.eventlog.port import Record
-from shared.failpoints import Failpoints
 from shared.journey.catalog import BUILT_IN_AND_ACTIVE, all_definitions, load_definitions
 from shared.store.engine import connection_of, open_pool
-from shared.store.ids import new_row_id
 from shared.touchpoint import Touchpoint
 from tests.bench import events, staging
 from tests.bench.load import percentile_ms
@@ -86,15 +83,7 @@ async def large_merge(database_url: str, keys: Collection[str]) -> Mapping[str, 
     async with pool:
         async with connection_of(pool) as connection:
             await register(connection, load_definitions(None, keys), clock.now())
-        store = BatchStore(
-            pool,
-            InForce(pool),
-            log_id="bench",
-            owner="bench",
-            shard=0,
-            new_id=new_row_id,
-            failpoints=Failpoints(),
-        )
+        store = staging.store_on(pool)
         lanes = [_Lane(store, lane, await store.claim(lane, 0)) for lane in range(LANES)]
         for begin in range(0, len(timelines), staging.BATCH_RECORDS):
             await lanes[0].commit(timelines[begin : begin + staging.BATCH_RECORDS])

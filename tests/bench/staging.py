@@ -25,7 +25,7 @@ from shared.eventlog.port import Record, partition_of
 from shared.failpoints import Failpoints
 from shared.journey.catalog import load_definitions
 from shared.lifecycle import spare_the_collector
-from shared.store.engine import connection_of, open_pool
+from shared.store.engine import Pool, connection_of, open_pool
 from shared.store.ids import new_row_id
 from shared.touchpoint import Touchpoint
 from tests.bench import events
@@ -75,15 +75,7 @@ async def staged(
         async with connection_of(pool) as connection:
             await register(connection, definitions, clock.now())
         in_force = InForce(pool)
-        store = BatchStore(
-            pool,
-            in_force,
-            log_id="bench",
-            owner="bench",
-            shard=0,
-            new_id=new_row_id,
-            failpoints=Failpoints(),
-        )
+        store = store_on(pool)
         # To compile what is in force is a part of starting.
         await in_force.latest()
         spare_the_collector()
@@ -101,6 +93,20 @@ async def staged(
         store_cpu_us=1e6 * (store_s - before[2]) / touchpoints,
         rss_mib=peak_rss_mib([psutil.Process().pid]),
         again=sum(one.result() for one in again) / sum(map(len, lanes)),
+    )
+
+
+def store_on(pool: Pool, *, tells: bool = False) -> BatchStore:
+    """A stager's store without a log; with `tells` it fills the outbox."""
+    return BatchStore(
+        pool,
+        InForce(pool),
+        log_id="bench",
+        owner="bench",
+        shard=0,
+        new_id=new_row_id,
+        failpoints=Failpoints(),
+        tells=tells,
     )
 
 

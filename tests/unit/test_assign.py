@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from services.stager.assign import (
     CHECKPOINT_EVERY,
-    LAST_POSITION,
     Change,
     Held,
     carried_on,
@@ -32,7 +31,7 @@ from shared.journey.catalog import all_definitions
 from shared.journey.definition import Definition
 from shared.journey.fold import Journey, OutOfOrder, fold
 from shared.journey.state import NOWHERE, State, Transition
-from shared.journey.touch import Touch
+from shared.journey.touch import LAST_POSITION, Touch
 from tests.support.journeys import EPOCH, all_journeys, stored, touches
 from tests.support.random_journeys import definitions, rich_touches
 

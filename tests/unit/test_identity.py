@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.stager.identity import (
-    EVER,
     LIMITS,
     Claim,
     Filing,
@@ -29,6 +28,7 @@ from services.stager.pairs import KnownPairs
 from services.stager.settings import Settings
 from shared.config import load
 from shared.errors import ConfigError
+from shared.journey.touch import FIRST_POSITION
 from tests.support.journeys import EPOCH
 
 ALICE, BOB = UUID(int=101), UUID(int=102)
@@ -152,7 +152,7 @@ def test_an_older_login_that_comes_late_has_the_device_until_the_next_one() -> N
     assert handover.first is not None
     assert not handover.latest
     assert [one.customer_id for one in holders if one] == [second, first]
-    assert handover.begin == (EVER, UUID(int=0))
+    assert handover.begin == FIRST_POSITION
     assert handover.end == (claim(20).at, UUID(int=20))
 
 
