@@ -24,7 +24,9 @@ _topic_numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The session's Kafka broker. A test that stops, freezes or kills one takes `own_broker`."""
-    with Broker(tmp_path_factory.mktemp("broker")) as running:
+    # It never has to be back soon after a kill, and a disk that stalls for seconds is no reason to fence it.
+    patient = {"broker.session.timeout.ms": "60000"}
+    with Broker(tmp_path_factory.mktemp("broker"), properties=patient) as running:
         yield running
 
 

@@ -62,7 +62,8 @@ async def reader_on(parts: AsyncExitStack, bootstrap: str, topic: str) -> KafkaR
 
 async def all_values(parts: AsyncExitStack, bootstrap: str, topic: str) -> list[bytes]:
     """The values of the whole topic, partition by partition."""
-    reader = await reader_on(parts, bootstrap, topic)
+    # A node that was frozen may be fenced once more after its first answers, until it is heard of again.
+    reader = await eventually_async(lambda: reader_on(parts, bootstrap, topic), 60, tolerate=(Transient,))
     values: list[bytes] = []
     for partition in range(PARTITIONS):
         bounds = (await reader.bounds([partition]))[partition]
