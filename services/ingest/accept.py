@@ -59,7 +59,8 @@ class Accepted:
 
     `records` go to the event log, and `indexes` are their places in the request; `duplicates` counts ids
     that an earlier touchpoint of the request has. `worthless` has the kind of each identity that stands for
-    nobody and was left out.
+    nobody and was left out. `unrepeatable` counts records whose id is of this try alone: sent again, they
+    are others.
     """
 
     records: list[NewRecord] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Accepted:
     duplicates: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     worthless: list[str] = field(default_factory=list)
+    unrepeatable: int = 0
 
     @property
     def received(self) -> int:
@@ -82,6 +84,7 @@ def accept(
     new_id: NewId,
     *,
     sent_at: datetime | None = None,
+    request_key: bytes | None = None,
     region: str | None = None,
     worthless: Worthless = WORTHLESS,
     quick: bool = True,
@@ -89,8 +92,10 @@ def accept(
     """The touchpoints of a body as records of the event log, and what is refused of it.
 
     `sent_at` is when the request was sent by the sender's clock, for touchpoints that don't say it
-    themselves. A phone number without a country code is of the `region`. Identities that are `worthless` are
-    left out. With `quick=False` every touchpoint is read the thorough way; the answer is the same.
+    themselves. A touchpoint without an id gets one from the `request_key` and its place in the request; if
+    there is none, from its content, which must have a time then. A phone number without a country code is of
+    the `region`. Identities that are `worthless` are left out. With `quick=False` every touchpoint is read
+    the thorough way; the answer is the same.
 
     Raises:
         Malformed: the body is not JSON. A line of NDJSON that is not is only refused.
@@ -105,10 +110,14 @@ def accept(
             is_clean = clean or (quick and len(items) > 1 and not suspicious(raw))
             event = (_read_quickly(raw) if is_clean else None) or read_event(raw)
             identities = _identities(event.identities, region, worthless, accepted.worthless)
-            touchpoint = _touchpoint(event, identities, sent_at, source, now, new_id)
+            touchpoint = _touchpoint(event, identities, sent_at, source, now)
             key = _key(identities)
             if key is None:
                 raise Refused(_why_nobody(event.identities), "/identities")
+            if event.id is None:
+                id_ = _id_without(touchpoint, event, request_key, index)
+                accepted.unrepeatable += id_ is None
+                touchpoint = msgspec.structs.replace(touchpoint, id=id_ or str(new_id()))
         except Refused as refused:
             accepted.refusals.append(refused.at(index))
             continue
@@ -143,8 +152,8 @@ def _touchpoint(
     sent_at: datetime | None,
     source: str,
     now: datetime,
-    new_id: NewId,
 ) -> Touchpoint:
+    """The touchpoint, whose id is empty where none is given."""
     check_type(event.type)
     if event.sentiment is not None:
         check_sentiment(event.sentiment)
@@ -156,7 +165,7 @@ def _touchpoint(
         check_sent_at(sent_at)
         # One that has our time needs no correction.
         sent_at = None if event.occurred_at is None else _in_utc(sent_at)
-    touchpoint = Touchpoint(
+    return Touchpoint(
         id=event.id or "",
         type=event.type,
         channel=event.channel,
@@ -172,10 +181,6 @@ def _touchpoint(
         consent=event.consent,
         sent_at=sent_at,
     )
-    if event.id is not None:
-        return touchpoint
-    id_ = str(new_id()) if event.occurred_at is None else _content_id(touchpoint)
-    return msgspec.structs.replace(touchpoint, id=id_)
 
 
 def _occurred_at(given: datetime | None, sent_at: datetime | None, now: datetime) -> datetime:
@@ -245,6 +250,14 @@ def _why_nobody(given: dict[str, str | list[str] | None]) -> str:
     """The code for identities of which none that says who is left."""
     is_given = any(kind != "account_id" and values not in (None, []) for kind, values in given.items())
     return "worthless_identity" if is_given else "no_identity"
+
+
+def _id_without(touchpoint: Touchpoint, event: Event, request_key: bytes | None, index: int) -> str | None:
+    """An id that a touchpoint without one has again when it is sent again; None: there is nothing to make it
+    of."""
+    if request_key is not None:
+        return f"request-{blake2b(request_key, digest_size=16).hexdigest()}-{index}"
+    return None if event.occurred_at is None else _content_id(touchpoint)
 
 
 def _content_id(touchpoint: Touchpoint) -> str:

@@ -99,6 +99,7 @@ class TouchpointsDoor:
                 now,
                 self._new_id,
                 sent_at=sent_at,
+                request_key=head.request_key(),
                 region=key.region,
                 worthless=self._worthless,
             )
@@ -127,6 +128,8 @@ class TouchpointsDoor:
             "duplicate_in_request": accepted.duplicates,
             "refused": refusals,
         }
+        if accepted.unrepeatable:
+            members["unrepeatable"] = accepted.unrepeatable
         if accepted.worthless:
             members["worthless_identities"] = Tally(accepted.worthless)
         if not kept and not accepted.duplicates:

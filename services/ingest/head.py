@@ -14,13 +14,17 @@ from shared.keys import bearer
 from shared.problem import Problem
 
 MEDIA_TYPES = frozenset(("application/json", "application/x-ndjson", "text/plain"))
+REQUEST_KEY_BYTES_MAX = 255
 _FIELDS_MAX = 100
 
 
 class Head:
     """The headers that matter here, read in one pass."""
 
-    __slots__ = ("_authorization", "_content_type", "_encoding", "_query", "is_gzip", "length", "media_type")
+    __slots__ = (
+        *("_authorization", "_content_type", "_encoding", "_idempotency_key", "_query"),
+        *("is_gzip", "length", "media_type"),
+    )
 
     media_type: str
     is_gzip: bool
@@ -29,6 +33,7 @@ class Head:
         """Read headers, whose names are in lower case, and a query."""
         self._authorization = self._content_type = self._encoding = b""
         self._query = query
+        self._idempotency_key: bytes | None = None
         self.length = 0
         self._read(headers)
 
@@ -42,6 +47,8 @@ class Head:
                 self._authorization = value
             elif name == b"content-encoding":
                 self._encoding = value
+            elif name == b"idempotency-key":
+                self._idempotency_key = value
 
     @property
     def credentials(self) -> bytes:
@@ -70,6 +77,24 @@ class Head:
         if moment is None or moment.tzinfo is None:
             raise Problem(400, "invalid_time", "sent_at in the query is no time as RFC 3339 writes it")
         return moment
+
+    def request_key(self) -> bytes | None:
+        """What a retry of the request has in common with it: the header `Idempotency-Key`, with or without
+        quotation marks.
+        https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
+
+        Raises:
+            Problem: 400, it is empty or too long.
+        """
+        if self._idempotency_key is None:
+            return None
+        key = self._idempotency_key.strip()
+        if len(key) > 1 and key.startswith(b'"') and key.endswith(b'"'):
+            key = key[1:-1]
+        if not 0 < len(key) <= REQUEST_KEY_BYTES_MAX:
+            detail = f"Idempotency-Key must have 1 to {REQUEST_KEY_BYTES_MAX} bytes"
+            raise Problem(400, "invalid_idempotency_key", detail)
+        return key
 
     def _asked(self, name: str) -> str | None:
         """A field of the query."""

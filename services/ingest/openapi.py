@@ -11,6 +11,7 @@ from services.ingest.event import (
     OWNERS,
     WIRE_BYTES_MAX,
 )
+from services.ingest.head import REQUEST_KEY_BYTES_MAX
 from shared.content import NAME_CHARACTERS_MAX
 from shared.problem import MEDIA_TYPE
 from shared.refusals import CODES
@@ -21,7 +22,9 @@ Takes one touchpoint (an object), several (an array), or NDJSON, gzip or not. `t
 whichever of them it is, for `navigator.sendBeacon`.
 
 A 202 means durable. Send a touchpoint again with the same `id` as often as you like: it counts once.
-Without an `id` one is made of the content when `occurred_at` is there, so that a retry still counts once.
+Without an `id` one is made of the header `Idempotency-Key` and the touchpoint's place in the request; without
+that header, of the content when `occurred_at` is there: a retry still counts once. `unrepeatable` in the
+answer says how many touchpoints had nothing of all this, and would count again.
 
 A device's clock may be wrong. `sent_at` is what it says as the request is sent, anew for every try: of one
 touchpoint, or in the query for all of a request (`?sent_at=2026-03-01T12:35:00Z`). Where that is more than 5
@@ -97,6 +100,11 @@ _ACCEPTED = {
         "accepted": {"type": "integer"},
         "duplicate_in_request": {"type": "integer"},
         "refused": {"type": "array", "items": _REFUSAL},
+        "unrepeatable": {
+            "type": "integer",
+            "description": "how many of the accepted have neither id nor time, in a request without "
+            "`Idempotency-Key`: sent again, they count again. Not there: none",
+        },
         "worthless_identities": {
             "type": "object",
             "additionalProperties": {"type": "integer"},
@@ -115,6 +123,15 @@ _PROBLEM = {
     },
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": REQUEST_KEY_BYTES_MAX},
+    "description": "the same for each try of a request, unique for ever among the source's requests; of "
+    "touchpoints without an id it makes one",
+}
 
 REQUEST_BODY: dict[str, Any] = {
     "required": True,

@@ -23,7 +23,7 @@ PATH = "/v1/touchpoints"
 _PREFLIGHT = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, OPTIONS",
-    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, idempotency-key",
     "Access-Control-Max-Age": "86400",
 }
 
@@ -52,7 +52,7 @@ def door_routes() -> list[Route]:
         tags=["touchpoints"],
         response_class=Response,
         responses=openapi.RESPONSES,
-        openapi_extra={"requestBody": openapi.REQUEST_BODY},
+        openapi_extra={"parameters": [openapi.IDEMPOTENCY_KEY], "requestBody": openapi.REQUEST_BODY},
         dependencies=[
             Security(HTTPBearer(scheme_name="write key", auto_error=False)),
             Security(APIKeyQuery(name="key", scheme_name="write key in the query", auto_error=False)),

@@ -43,6 +43,7 @@ AT_THE_DOOR: tuple[Limit, ...] = (
     ),
     Limit("bodies in flight", "in_flight_bytes_max", "503 with `Retry-After`"),
     Limit("a body, inflated", "services.ingest.event:INFLATED_BYTES_MAX", "413; inflating stops there"),
+    Limit("`Idempotency-Key`, in bytes", "services.ingest.head:REQUEST_KEY_BYTES_MAX", "400"),
     Limit("touchpoints of a request", "services.ingest.event:EVENTS_MAX", "413"),
     Limit("brackets of a request", "services.ingest.event:BRACKETS_MAX", "413"),
     Limit("a touchpoint", "services.ingest.event:EVENT_BYTES_MAX", "that one is refused"),

@@ -80,7 +80,7 @@ async def test_every_framing_is_taken_plain_and_compressed(
     zipped = await ingest.post(gzip.compress(body), media_type, Content_Encoding="gzip")
 
     assert [answer.status_code for answer in (plain, zipped)] == [202, 202]
-    assert plain.json() == zipped.json() == ALL_ACCEPTED | {"accepted": accepted}
+    assert plain.json() == zipped.json() == ALL_ACCEPTED | {"accepted": accepted, "unrepeatable": accepted}
 
 
 @pytest.mark.parametrize("media_type", ["application/xml", "multipart/form-data", "", "application/jsonx"])
@@ -215,7 +215,7 @@ async def test_several_gzip_members_are_one_body(ingest: Ingest) -> None:
     body = json.dumps(event()).encode()
     answer = await ingest.post(gzip.compress(body[:20]) + gzip.compress(body[20:]), Content_Encoding="gzip")
 
-    assert answer.json() == ALL_ACCEPTED
+    assert answer.json() == ALL_ACCEPTED | {"unrepeatable": 1}
 
 
 @pytest.mark.parametrize(
@@ -328,12 +328,36 @@ async def test_a_website_may_post(ingest: Ingest) -> None:
 
     assert preflight.status_code == 204
     allowed = preflight.headers["access-control-allow-headers"].split(", ")
-    assert {"authorization", "content-type", "content-encoding"} <= set(allowed)
+    assert {"authorization", "content-type", "content-encoding", "idempotency-key"} <= set(allowed)
     assert "access-control-allow-credentials" not in preflight.headers
     for headers in (preflight.headers, answer.headers):
         assert headers["access-control-allow-origin"] == "*"
     refused = await ingest.post(event(), key="nobody", Origin="https://shop.example")
     assert refused.headers["access-control-expose-headers"] == "Retry-After"
+
+
+async def test_a_request_without_ids_may_be_sent_again_under_its_key(ingest: Ingest) -> None:
+    """The header, in quotation marks or not, makes the ids of each try the same; without it the answer says
+    what would count again."""
+    ids = []
+    for header in ('"order 4711"', "order 4711", '"order 4712"'):
+        answer = await ingest.post([event(), event()], Idempotency_Key=header)
+        assert answer.json() == {"accepted": 2, "duplicate_in_request": 0, "refused": []}
+        ids.append([touchpoint.id for touchpoint in await kept_in_local_log(ingest.data_dir)][-2:])
+    assert ids[0] == ids[1]
+    assert not {*ids[0]} & {*ids[2]}
+
+    answer = await ingest.post([event(), event(id="1"), event()])
+    assert answer.json()["unrepeatable"] == 2
+
+
+@pytest.mark.parametrize("header", ['""', "", "k" * 256])
+async def test_a_requests_key_says_something_and_is_short(ingest: Ingest, header: str) -> None:
+    """Else the sender learns so, and nothing of the request is taken."""
+    answer = await ingest.post(event(), Idempotency_Key=header)
+
+    assert problem(answer) == (400, "invalid_idempotency_key")
+    assert await kept_in_local_log(ingest.data_dir) == []
 
 
 async def test_other_methods_and_paths_are_problems_too(ingest: Ingest) -> None:

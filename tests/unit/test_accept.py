@@ -128,6 +128,26 @@ def test_without_id_and_time_every_touchpoint_is_its_own() -> None:
 
     assert [touchpoint.id for touchpoint in touchpoints] == [str(UUID(int=1)), str(UUID(int=2))]
     assert {touchpoint.occurred_at for touchpoint in touchpoints} == {NOW}
+    assert verdict.unrepeatable == 2
+
+
+def test_a_requests_key_and_the_place_in_it_make_an_id() -> None:
+    """Every try of a request has the same ids, whenever it comes; another key, another place and another
+    source have others. An id that is given stays, and nothing is left that a retry would count again."""
+    body = json.dumps([EVENT, EVENT, EVENT | {"occurred_at": "2026-03-01T10:00:00Z"}, EVENT | {"id": "1"}])
+
+    def touchpoints(key: bytes, now: datetime) -> list[Touchpoint]:
+        verdict = accept(body.encode(), "json", "shop", now, ids().__next__, request_key=key)
+        assert verdict.unrepeatable == 0
+        return [codec.decode(record.value) for record in verdict.records]
+
+    first, again = touchpoints(b"a", NOW), touchpoints(b"a", NOW + timedelta(hours=1))
+    other = touchpoints(b"b", NOW)
+
+    assert [one.id for one in first] == [one.id for one in again]
+    assert [codec.body_hash(one) for one in first] == [codec.body_hash(one) for one in again]
+    assert len({one.id for one in first + other}) == 7
+    assert first[3].id == other[3].id == "1"
 
 
 def test_the_first_of_several_with_one_id_is_kept() -> None:
