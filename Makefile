@@ -29,7 +29,7 @@ help: ## Show this list
 run: $(STAMPS)/project ## Run all of Rejse on this machine (ARGS="..." are passed on to `rejse run`)
 	@exec $(BIN)/rejse run $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/stamp promtool ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
+test: $(STAMPS)/test $(STAMPS)/data java $(KAFKA)/classes.jsa promtool ## Run every test, on a real broker and a real PostgreSQL (ARGS="..." are pytest's)
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
@@ -42,13 +42,13 @@ check: $(STAMPS)/test ## Check format, lint, types, imports and the deploy files
 check-deploy: $(STAMPS)/test java $(KAFKA)/stamp promtool
 	$(if $(TESTS_OF_THE_TREE),$(BIN)/pytest -q $(TESTS_OF_THE_TREE))
 
-bench: $(STAMPS)/test $(STAMPS)/data $(QUIX)/stamp java $(KAFKA)/stamp ## Measure against the named baselines (PART=... picks one part)
+bench: $(STAMPS)/test $(STAMPS)/data $(QUIX)/stamp java $(KAFKA)/classes.jsa ## Measure against the named baselines (PART=... picks one part)
 	$(BIN)/python -m tests.bench $(PART)
 
-faults: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## Break everything around Rejse and check what it promises (PART=... picks one part)
+faults: $(STAMPS)/test java $(KAFKA)/classes.jsa fault-tools ## Break everything around Rejse and check what it promises (PART=... picks one part)
 	$(BIN)/python -m tests.faults $(ARGS) $(PART)
 
-faults-full: $(STAMPS)/test java $(KAFKA)/stamp fault-tools ## The same, as much as a release shows: takes hours
+faults-full: $(STAMPS)/test java $(KAFKA)/classes.jsa fault-tools ## The same, as much as a release shows: takes hours
 	$(BIN)/python -m tests.faults --full $(ARGS) $(PART)
 
 lock: $(STAMPS)/test ## Lock requirements/*.in again, with hashes, for every platform
@@ -107,3 +107,6 @@ $(KAFKA)/stamp: deploy/kafka/pom.xml
 	mvn --batch-mode --quiet --strict-checksums -f $< dependency:copy-dependencies \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/libs
 	@touch $@
+
+$(KAFKA)/classes.jsa: $(KAFKA)/stamp | $(STAMPS)/test java
+	@$(BIN)/python -m tests.support.broker_classes $@

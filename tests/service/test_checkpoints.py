@@ -158,10 +158,14 @@ async def test_a_late_touchpoint_costs_little_wherever_it_falls(stager: Staging)
     all_s = time.process_time() - began_s
 
     async def cpu_s(at: datetime, type_: str) -> float:
-        begin_s = time.process_time()
-        done = await stager.commit(LIVE, touchpoint("busy", at, type_))
-        assert done.stored == 1
-        return time.process_time() - begin_s
+        # The least of several: a pass of the garbage collector over all that pytest has costs more.
+        took_s = []
+        for minute in range(3):
+            begin_s = time.process_time()
+            done = await stager.commit(LIVE, touchpoint("busy", at + timedelta(minutes=minute), type_))
+            assert done.stored == 1
+            took_s.append(time.process_time() - begin_s)
+        return min(took_s)
 
     for hour in (0, 10_000, 19_900):
         assert await cpu_s(first + timedelta(hours=hour, minutes=30), "page_viewed") < all_s / 4

@@ -22,6 +22,7 @@ from tests.support.ports import free_port
 
 _ROOT = Path(__file__).parents[2]
 _JARS = _ROOT / ".cache/kafka/libs"
+_CLASSES = _ROOT / ".cache/kafka/classes.jsa"
 _LOGGING = _ROOT / "deploy/kafka/log4j2.properties"
 _CLUSTER_ID = "UmVqc2UtdGVzdC1yaWctMQ"
 
@@ -275,9 +276,10 @@ def _formatted() -> Path:
 
 def _java(main_class: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
     logging = f"-Dlog4j2.configurationFile={_LOGGING}"
-    return [
-        _java_command(), *_JVM, *options, logging, "-cp", f"{_JARS}{os.sep}*", main_class, *arguments
-    ]  # fmt: skip
+    # The JVM looks itself whether they are of its own release and of these jars, and else reads the jars.
+    classes = [f"-XX:SharedArchiveFile={_CLASSES}"] if _CLASSES.exists() else []
+    given = ["-cp", f"{_JARS}{os.sep}*", main_class, *arguments]
+    return [_java_command(), *_JVM, *classes, *options, logging, *given]
 
 
 def _java_command() -> str:
