@@ -78,6 +78,11 @@ class Refold:
         self.position = until
 
     @property
+    def is_at_its_beginning(self) -> bool:
+        """Whether nothing has been folded yet that concerns the run."""
+        return position_of(self._state) == position_of(NOWHERE)
+
+    @property
     def whose(self) -> tuple[UUID, Journey]:
         """Whose run it is, and of which journey."""
         return self.owner_id, self.journey

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +13,9 @@ from services.stager import sql
 from services.stager.assign import Change, Held, unheard
 from services.stager.changes import histories_of, refold
 from services.stager.in_force import Folding
-from services.stager.runs import is_of_accounts
+from services.stager.reading import read_and_fold
+from services.stager.refolding import Refold
+from services.stager.runs import is_of_accounts, is_of_things
 from services.stager.states import States, Version, read_states
 from shared.errors import ConfigError
 from shared.journey.fold import Journey
@@ -42,10 +43,7 @@ async def remake(
         # Of what is not read any more nobody is told, but its counts have to be right if it is again.
         told = journey in folding.journeys
         ended_of += [msgspec.structs.replace(one, told=told) for one in ended]
-    refolded: list[Change] = []
-    for journey in folding.journeys:
-        if not is_of_accounts(journey):
-            refolded += await _refolded(connection, journey, remade, states, folding, now)
+    refolded = await _refolded(connection, remade, states, folding, now)
     if gone:
         await connection.execute(sql.DROP_STATES, list(gone))
     ended_of, refolded = _caused(ended_of, gone), _caused(refolded, remade)
@@ -83,21 +81,44 @@ async def _ended(
 
 
 async def _refolded(
-    connection: Connection,
-    journey: Journey,
-    remade: Collection[UUID],
-    states: States,
-    folding: Folding,
-    now: datetime,
+    connection: Connection, remade: Collection[UUID], states: States, folding: Folding, now: datetime
 ) -> list[Change]:
+    """All runs of the customers, whose timelines are read once for all journeys but those about things."""
+    held = {
+        journey: await _held(connection, journey, remade, states)
+        for journey in folding.journeys
+        if not is_of_accounts(journey)
+    }
+    refolds = {
+        (journey, one): Refold(one, journey, runs.get("", Held()))
+        for journey, of_journey in held.items()
+        if not is_of_things(journey)
+        for one, runs in of_journey.items()
+    }
+    await read_and_fold(connection, [*refolds.values()], of_accounts=False)
+    changes: list[Change] = []
+    for journey, of_journey in held.items():
+        if is_of_things(journey):
+            refolded = await refold(connection, journey, of_journey, whole=True)
+        else:
+            histories = await histories_of(connection, list(remade), journey)
+            refolded = [
+                refolds[journey, one].change(histories[one, ""])
+                for one, runs in of_journey.items()
+                if runs or not refolds[journey, one].is_at_its_beginning
+            ]
+        changes += [
+            change if folding.knows(journey, change.customer_id, states) else unheard(change, now)
+            for change in refolded
+        ]
+    return changes
+
+
+async def _held(
+    connection: Connection, journey: Journey, remade: Collection[UUID], states: States
+) -> Mapping[UUID, Mapping[str, Held]]:
     held: dict[UUID, dict[str, Held]] = {one: dict(states.runs(one, journey)) for one in remade}
     for customer_id, run, revision in await connection.fetch(sql.REVISIONS, list(remade), *journey.version):
         # What was there before and is there again goes on behind the history of then.
         held[customer_id].setdefault(run, Held(revision=revision + 1))
-    known: defaultdict[bool, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
-    for one, runs in held.items():
-        known[folding.knows(journey, one, states)][one] = runs
-    changes = await refold(connection, journey, known[True], whole=True)
-    return changes + [
-        unheard(change, now) for change in await refold(connection, journey, known[False], whole=True)
-    ]
+    return held
