@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import UUID
 
 from services.stager import assign, sql
@@ -21,6 +22,9 @@ from shared.store.timelines import read_timelines
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
+_ROWS_AT_ONCE = 20_000
+
+_Row = TypeVar("_Row")
 
 
 async def refold(
@@ -103,8 +107,9 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
         for change in changes
         for old in change.superseded
     ]
-    if superseded:
-        await connection.execute(sql.SUPERSEDE, *columns(superseded))
+    # However many a long timeline has, no statement takes longer than it may.
+    for part in _parts(superseded):
+        await connection.execute(sql.SUPERSEDE, *columns(part))
     added = [
         (
             change.customer_id,
@@ -129,10 +134,14 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
         for known_at in (change.known_at(now),)
         for new in change.added
     ]
-    if added:
+    for some in _parts(added):
         await connection.copy_records_to_table(
-            "stage_transitions", columns=sql.TRANSITION_COLUMNS, records=added
+            "stage_transitions", columns=sql.TRANSITION_COLUMNS, records=some
         )
+
+
+def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    return (rows[begin : begin + _ROWS_AT_ONCE] for begin in range(0, len(rows), _ROWS_AT_ONCE))
 
 
 async def _write_counts(connection: Connection, changes: Sequence[Change], shard: int) -> None:

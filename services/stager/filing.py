@@ -20,6 +20,7 @@ from services.stager.batch import Incoming
 from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair
 from services.stager.moving import hand_over, merge
 from services.stager.pairs import KnownPairs
+from services.stager.sql import rows_of
 from shared.errors import Contended
 from shared.ids import NewId
 from shared.journey.state import NEVER
@@ -186,7 +187,7 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
             [link.at for link in links],
             now,
         )
-        if int(status.rpartition(" ")[2]) != len(links):
+        if rows_of(status) != len(links):
             raise Contended("an identity was made by another transaction first")
     if pairs:
         await connection.execute(

@@ -92,7 +92,7 @@ LOCK_ALL_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
 LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
 
-_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases", "touchpoints", "account_touchpoints")
+_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases", "account_touchpoints")
 # What becomes another customer's: $1 goes, $2 stays.
 _MERGED = "unnest($1::uuid[], $2::uuid[]) AS m (goes, stays)"
 
@@ -117,6 +117,15 @@ MERGE = (
         first_at = least(c.first_at, EXCLUDED.first_at), last_at = greatest(c.last_at, EXCLUDED.last_at)
     """,
 )
+
+# So many of each timeline: no statement takes longer than it may, however long they are.
+MERGE_TOUCHPOINTS = f"""
+UPDATE touchpoints AS t SET customer_id = m.stays
+FROM {_MERGED} CROSS JOIN LATERAL (
+    SELECT occurred_at, id FROM touchpoints WHERE customer_id = m.goes ORDER BY occurred_at, id LIMIT $3
+) AS n
+WHERE t.customer_id = m.goes AND t.occurred_at = n.occurred_at AND t.id = n.id
+"""
 
 MERGED_AWAY = tuple(
     f"DELETE FROM {table} WHERE {column} = ANY($1::uuid[])"
@@ -385,3 +394,8 @@ DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETU
 def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
     """Rows, of which there is one at least, as the arrays of a statement."""
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def rows_of(status: str) -> int:
+    """How many rows a statement has written, by its command tag."""
+    return int(status.rpartition(" ")[2])
