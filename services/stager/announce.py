@@ -87,6 +87,26 @@ class MergeTold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="cu
     cause: Cause
 
 
+class SplitTold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="customer_split"):
+    """A customer is one of their own again, or for the first time, and no part of another one any more: by
+    which touchpoint's link, which was withdrawn, and when it became known. Nothing that was told of
+    `customer` before counts."""
+
+    customer: UUID
+    part_of: UUID
+    known_at: datetime
+    cause: Cause
+
+
+def splits(
+    parted: Mapping[UUID, UUID], by: Mapping[UUID, UUID], now: datetime
+) -> Iterator[tuple[UUID, bytes]]:
+    """The messages of customers that were parts of others, by the other and by the evidence."""
+    for customer_id, part_of in parted.items():
+        told = SplitTold(customer_id, part_of, now, Cause(by[customer_id], None))
+        yield customer_id, _encode(told)
+
+
 def merges(
     merged: Mapping[UUID, UUID], into: Mapping[UUID, UUID], now: datetime
 ) -> Iterator[tuple[UUID, bytes]]:

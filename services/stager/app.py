@@ -104,6 +104,7 @@ async def serve(
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
                 tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
+                tasks.create_task(_settle(store, metrics, stop, clock), name="settle"),
             ]
             if tells:
                 publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
@@ -246,6 +247,24 @@ async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -
         if page.took_over:
             log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
         await wait_for_stop(stop, page.seconds)
+
+
+async def _settle(store: BatchStore, metrics: Metrics, stop: asyncio.Event, clock: Clock) -> None:
+    """Carry out links that were withdrawn, or taken back."""
+    settled = metrics.counter("rejse_stager_links_settled_total")
+    while not stop.is_set():
+        try:
+            filed = await store.settle(clock.now())
+        except Contended:
+            continue
+        except (Transient, Permanent) as error:
+            log.warning("settling_failed", extra=fields(error=str(error)))
+            filed = None
+        if filed is None:
+            await wait_for_stop(stop, RETRY_S)
+            continue
+        outcome = "parted" if filed.parted else "merged" if filed.merged else "unchanged"
+        settled.labels(outcome).inc()
 
 
 async def _follow(in_force: InForce, stop: asyncio.Event) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
 from services.stager import assign, sql
-from services.stager.announce import merges, messages
 from services.stager.assign import Change, Held
 from services.stager.checkpoints import write_checkpoints
 from services.stager.refolding import refolded
@@ -79,16 +77,9 @@ async def write_changes(connection: Connection, changes: Sequence[Change], shard
         await write_checkpoints(connection, changes)
 
 
-async def tell(
-    connection: Connection,
-    changes: Sequence[Change],
-    now: datetime,
-    merged: Mapping[UUID, UUID] = MappingProxyType({}),
-    into: Mapping[UUID, UUID] = MappingProxyType({}),
-) -> None:
-    """Put what consumers are told of the changes, and then of merged customers, into the outbox; their
-    customers and accounts must be locked."""
-    told = (*messages(changes, now), *merges(merged, into, now))
+async def tell(connection: Connection, told: Iterable[tuple[UUID, bytes]]) -> None:
+    """Put what consumers are told, by whom it is about, into the outbox; the customers and accounts must be
+    locked."""
     rows = [(str(owner_id).encode(), message) for owner_id, message in told]
     if rows:
         await connection.copy_records_to_table("outbox", columns=sql.OUTBOX_COLUMNS, records=rows)

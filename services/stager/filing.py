@@ -12,12 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from services.stager import identity, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.batch import Incoming
-from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair
+from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair, pairs_of
 from services.stager.moving import hand_over, merge
 from services.stager.pairs import KnownPairs
 from services.stager.sql import rows_of
@@ -47,6 +48,9 @@ class Filed:
     """The kind of identity that each refused link had, with its repetitions."""
     pairs: Sequence[Pair] = ()
     """Those that were linked for the first time, as far as was known."""
+    withheld: int = 0
+    parted: Mapping[UUID, UUID] = field(default_factory=dict)
+    """The customer that each new or revived one was a part of."""
 
     def is_new(self, owner_id: UUID) -> bool:
         """Whether a customer or an account has no timeline from before."""
@@ -74,25 +78,51 @@ async def file_touchpoints(
     """
     if not fresh:
         return NOTHING
-    filing, pairs = await _decide(connection, fresh, snapshot, limits, known_pairs, new_id, now)
+    claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
+    filing, pairs = await _decide(connection, claims, snapshot, limits, known_pairs, new_id, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
-    remade: dict[UUID, UUID] = {}
-    if filing.merged:
-        await merge(connection, filing.merged, filing.into, now)
-        remade |= {stays: filing.merged[goes] for goes, stays in sorted(filing.into.items())}
+    remade = await _merge(connection, filing, now)
     await _store(connection, by_customer)
     namings = [
         Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
     ]
     accounts = await file_accounts(connection, namings, now)
-    if filing.handovers:
-        remade |= await hand_over(connection, filing.handovers, now)
-    if filing.altered:
-        await connection.execute(sql.RELINKED, list(filing.altered))
-    if filing.refusals:
-        await _note_refusals(connection, filing, now)
+    remade |= await _relink(connection, filing, now)
+    return _filed(filing, remade, pairs, by_customer, accounts)
+
+
+async def file_again(
+    connection: Connection,
+    claim: Claim,
+    where: Mapping[str, UUID],
+    limits: Limits,
+    new_id: NewId,
+    now: datetime,
+) -> Filed:
+    """Let a touchpoint that is stored link its identities again, as if it came now; those that `where` has
+    as the ones of that customer, and then none is handed over.
+
+    Raises:
+        Contended: another transaction has altered what the identities were.
+    """
+    snapshot = await connection.fetchval(sql.SNAPSHOT)
+    if where:
+        limits = Limits(limits.of_kinds, ())
+    filing, pairs = await _decide(connection, [claim], snapshot, limits, KnownPairs(), new_id, now, where)
+    remade = await _merge(connection, filing, now)
+    remade |= await _relink(connection, filing, now)
+    return _filed(filing, remade, pairs)
+
+
+def _filed(
+    filing: Filing,
+    remade: Mapping[UUID, UUID],
+    pairs: Sequence[Pair],
+    by_customer: Mapping[UUID, Sequence[Incoming]] = MappingProxyType({}),
+    accounts: FiledAccounts = NO_ACCOUNTS,
+) -> Filed:
     return Filed(
         {one: incoming for one, incoming in by_customer.items() if one not in remade},
         frozenset(filing.new_customers),
@@ -103,32 +133,55 @@ async def file_touchpoints(
         len(filing.handovers),
         [identity_kind(one.identity) for one in filing.refusals],
         pairs,
+        filing.withheld,
     )
+
+
+async def _merge(connection: Connection, filing: Filing, now: datetime) -> dict[UUID, UUID]:
+    """Let customers become one; those that stay, with the touchpoint that did it."""
+    if not filing.merged:
+        return {}
+    await merge(connection, filing.merged, filing.into, now)
+    return {stays: filing.merged[goes] for goes, stays in sorted(filing.into.items())}
+
+
+async def _relink(connection: Connection, filing: Filing, now: datetime) -> Mapping[UUID, UUID]:
+    """Hand identities over, note whose have changed and what was refused; whose timelines have changed, with
+    the touchpoint that did it."""
+    remade: Mapping[UUID, UUID] = {}
+    if filing.handovers:
+        remade = await hand_over(connection, filing.handovers, now)
+    if filing.altered:
+        await connection.execute(sql.RELINKED, list(filing.altered))
+    if filing.refusals:
+        await _note_refusals(connection, filing, now)
+    return remade
 
 
 async def _decide(
     connection: Connection,
-    fresh: Sequence[Incoming],
+    claims: Sequence[Claim],
     snapshot: str,
     limits: Limits,
     known_pairs: KnownPairs,
     new_id: NewId,
     now: datetime,
+    where: Mapping[str, UUID] = MappingProxyType({}),
 ) -> tuple[Filing, Sequence[Pair]]:
     """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; and the
     pairs among that."""
-    claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
     made: list[UUID] = []
 
     def make() -> UUID:
         made.append(new_id())
         return made[-1]
 
-    filing = identity.file(claims, await _known(connection, claims), limits, make)
+    filing = identity.file(claims, await _known(connection, claims, where), limits, make)
     pairs = known_pairs.new_of(filing.pairs)
     await _learn(connection, filing, pairs, now)
     if await _lock(connection, filing, snapshot):
-        known = await _known(connection, claims, but_for={link.identity for link in filing.new_links})
+        new = {link.identity for link in filing.new_links}
+        known = await _known(connection, claims, where, but_for=new)
         ids = iter(made)
         if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
             raise Contended("a customer's identities were altered by another transaction")
@@ -136,14 +189,18 @@ async def _decide(
 
 
 async def _known(
-    connection: Connection, claims: Sequence[Claim], but_for: Collection[str] = frozenset()
+    connection: Connection,
+    claims: Sequence[Claim],
+    where: Mapping[str, UUID],
+    but_for: Collection[str] = frozenset(),
 ) -> Known:
-    """What the store says of the identities of claims, `but_for` those that it has from these."""
+    """What the store says of the identities of claims, `but_for` those that it has from these; and whose they
+    are by `where`."""
     identities = {one for claim in claims for one in claim.identities}.difference(but_for)
     rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
-    handed_over = {row["identity"] for row in rows if row["handed_over"]}
+    handed_over = {row["identity"] for row in rows if row["handed_over"]}.difference(where)
     known = Known(
-        {row["identity"]: row["customer_id"] for row in rows},
+        {row["identity"]: row["customer_id"] for row in rows} | dict(where),
         await _holders(connection, claims, handed_over) if handed_over else {},
     )
     gaining = identity.gaining(claims, known)
@@ -153,7 +210,10 @@ async def _known(
     for customer_id, name, touchpoint_id, since in await connection.fetch(sql.MEMBERS, list(gaining)):
         if name not in but_for:
             members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or NEVER)
-    return Known(known.owners, known.holders, members)
+    pairs = {pair for claim in claims if len(claim.identities) > 1 for pair in pairs_of(claim)}
+    names, others = [one for one, _ in pairs], [other for _, other in pairs]
+    withheld = {(row[0], row[1]) for row in await connection.fetch(sql.WITHHELD_PAIRS, names, others)}
+    return Known(known.owners, known.holders, members, withheld)
 
 
 async def _holders(

@@ -6,6 +6,7 @@ it back:
 
 - *Limits.* A customer has at most so many identities of a kind. Of a unique kind it is one: two logins are
   never one customer. A link that would exceed a limit is refused.
+- *Withdrawn links.* Two identities whose link a person has withdrawn are not linked by a touchpoint again.
 - *Handing over.* A device or a number may go from hand to hand. Where a login meets one that is another
   login's, it belongs to the new login from that touchpoint's event time on, and what it did before stays
   where it is. So such an identity belongs to whom it was handed over to last before the time that is asked
@@ -137,12 +138,14 @@ class Known:
 
     `owners` has those that are somebody's, with who has each now; `holders` those that were handed over, with
     who had each when, in order, at least from the claims' times on. `members` has all identities of the
-    customers that `gaining` names, with what made each theirs.
+    customers that `gaining` names, with what made each theirs. `withheld` has the pairs, the stronger one
+    first, that no touchpoint links.
     """
 
     owners: Mapping[str, UUID]
     holders: Mapping[str, Sequence[Holder]] = field(default_factory=dict)
     members: Mapping[UUID, Mapping[str, Link]] = field(default_factory=dict)
+    withheld: Collection[tuple[str, str]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -159,6 +162,8 @@ class Filing:
     """The customer that stays, by the one that goes."""
     handovers: list[Handover] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    withheld: int = 0
+    """Links that were withdrawn, and named again."""
     altered: Collection[UUID] = ()
     """The customers of the store that stay and have other identities now."""
     accounts: list[tuple[int, str]] = field(default_factory=list)
@@ -186,6 +191,7 @@ class _Clerk:
 
     def __init__(self, known: Known, limits: Limits, new_id: NewId) -> None:
         self._limits = limits
+        self._withheld = known.withheld
         self._new_id = new_id
         self._owners = dict(known.owners)
         self._holders = {identity: list(holders) for identity, holders in known.holders.items()}
@@ -274,11 +280,14 @@ class _Clerk:
                 return customer_id
             self._take(customer_id, identity, claim)
         elif other_id != customer_id:
-            kind = self._limits.exceeded((*self._members[customer_id], *self._members[other_id]))
-            if kind is not None:
-                self._hand_over_or_refuse(customer_id, identity, kind, other_id, claim)
+            if (strongest, identity) in self._withheld:
+                self._filing.withheld += 1
                 return customer_id
-            customer_id = self._merge(customer_id, other_id, claim)
+            kind = self._limits.exceeded((*self._members[customer_id], *self._members[other_id]))
+            if kind is None:
+                customer_id = self._merge(customer_id, other_id, claim)
+            elif not self._hand_over(customer_id, identity, kind, other_id, claim):
+                return customer_id
         self._filing.pairs.append(Pair(strongest, identity, claim.touchpoint_id, claim.at))
         return customer_id
 
@@ -297,14 +306,13 @@ class _Clerk:
             self._filing.merged[goes] = claim.touchpoint_id
         return stays
 
-    def _hand_over_or_refuse(
-        self, customer_id: UUID, identity: str, kind: str, giver_id: UUID, claim: Claim
-    ) -> None:
+    def _hand_over(self, customer_id: UUID, identity: str, kind: str, giver_id: UUID, claim: Claim) -> bool:
+        """Let an identity go from hand to hand, or refuse the link."""
         kind_of = identity_kind(identity)
         full = self._limits.exceeded((*self._members[customer_id], identity))
         if self._limits.of(kind) > 1 or kind_of not in self._limits.handed_over or full:
             self._refuse(customer_id, identity, full or kind, giver_id, claim)
-            return
+            return False
         first = None
         if identity not in self._holders:
             # Whoever it was first known by: before that, it is theirs too.
@@ -324,6 +332,7 @@ class _Clerk:
             self._members[customer_id][identity] = Link(identity, customer_id, claim.touchpoint_id, claim.at)
             self._members[giver_id].pop(identity, None)
         self._altered |= {customer_id, giver_id}
+        return True
 
     def _root(self, customer_id: UUID) -> UUID:
         while (parent := self._parents.get(customer_id)) is not None:
@@ -344,6 +353,12 @@ def _owner(
     if found is not None and identity in holders:
         return holder_at(holders[identity], claim.at, claim.touchpoint_id)
     return found
+
+
+def pairs_of(claim: Claim) -> Iterator[tuple[str, str]]:
+    """The pairs of identities that a claim may link, the stronger one first."""
+    strongest, *others = _linking(claim)
+    return ((strongest, other) for other in others)
 
 
 def _linking(claim: Claim) -> Iterator[str]:

@@ -261,6 +261,7 @@ class Loop:
         counter("rejse_stager_unknown_types_total").inc(done.unknown_types)
         counter("rejse_stager_customers_merged_total").inc(done.merged)
         counter("rejse_stager_identities_handed_over_total").inc(done.handed_over)
+        counter("rejse_stager_links_withheld_total").inc(done.withheld)
         for kind in done.refused:
             known = kind if kind in IDENTITY_KINDS else "external"
             counter("rejse_stager_links_refused_total").labels(known).inc()

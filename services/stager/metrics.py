@@ -26,6 +26,18 @@ CATALOGUE: tuple[Metric, ...] = (
         "devices and numbers that went from one login to another",
     ),
     Metric(
+        "rejse_stager_links_withheld_total",
+        "counter",
+        (),
+        "links that touchpoints named and that a person has withdrawn",
+    ),
+    Metric(
+        "rejse_stager_links_settled_total",
+        "counter",
+        ("outcome",),
+        "withdrawn links and those taken back that were carried out: `parted`, `merged` or `unchanged`",
+    ),
+    Metric(
         "rejse_stager_links_refused_total",
         "counter",
         ("kind",),

@@ -1,15 +1,19 @@
-"""Touchpoints that become another customer's: by a merge all of them, by a handover those of one identity."""
+"""Touchpoints that become another customer's: by a merge all of them, by a handover those of one identity, by
+a link that is withdrawn those of several."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from services.stager import sql
 from services.stager.identity import Handover
+from services.stager.parting import Part
 from services.stager.sql import rows_of
 from shared.codec import decode
+from shared.journey.touch import FIRST_POSITION, Position
 from shared.store.engine import Connection
 from shared.touchpoint import identifies_person
 
@@ -28,13 +32,13 @@ async def merge(
     `merged` has the evidence by the customer that goes, `into` the customer that stays."""
     goes = sorted(merged)
     stays = [into[one] for one in goes]
+    await connection.execute(sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
     for statement in sql.MERGE:
         await connection.execute(statement, goes, stays)
     while rows_of(await connection.execute(sql.MERGE_TOUCHPOINTS, goes, stays, at_once)) >= at_once:
         pass
     for statement in sql.MERGED_AWAY:
         await connection.execute(statement, goes)
-    await connection.execute(sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
 
 
 async def hand_over(
@@ -74,14 +78,52 @@ async def _move(connection: Connection, handover: Handover, now: datetime) -> bo
     places = [row[:2] for row in rows if _strongest(row["body"]) == handover.identity]
     if not places or giver_id == taker_id:
         return False
+    if await _give(connection, giver_id, taker_id, places):
+        await _members_anew(connection, [giver_id, taker_id], now)
+    return True
+
+
+async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, Part], now: datetime) -> None:
+    """Let customers have what a customer loses to them, but for what was folded; that one must be locked.
+    The new ones are by their ids."""
+    await connection.execute(sql.CONFLICTS_BY_ID, customer_id)
+    takers: dict[str, UUID] = {}
+    for taker_id, lost in parts.items():
+        created_at = lost.names[0].created_at if lost.names else None
+        await connection.execute(sql.PARTED_CUSTOMER, taker_id, created_at or now)
+        for statement in sql.PART:
+            await connection.execute(statement, customer_id, taker_id, list(lost.identities))
+        await connection.execute(sql.REVIVED, taker_id)
+        await connection.execute(sql.PART_NAMES, taker_id, [name.id for name in lost.names])
+        takers |= dict.fromkeys(lost.identities, taker_id)
+    evidence = {row["touchpoint_id"] for row in await connection.fetch(sql.CONFLICT_EVIDENCE, customer_id)}
+    names_accounts = False
+    position = FIRST_POSITION
+    while rows := await connection.fetch(sql.TOUCHPOINTS_AFTER, customer_id, *position, TOUCHPOINTS_AT_ONCE):
+        position = rows[-1]["occurred_at"], rows[-1]["id"]
+        places: defaultdict[UUID, list[Position]] = defaultdict(list)
+        for at, id_, body in rows:
+            taker = takers.get(_strongest(body) or "")
+            if taker is not None:
+                places[taker].append((at, id_))
+        for taker_id, its in places.items():
+            names_accounts |= await _give(connection, customer_id, taker_id, its)
+            refused = [id_ for _, id_ in its if id_ in evidence]
+            await connection.execute(sql.MOVE_CONFLICTS, customer_id, taker_id, refused)
+    if names_accounts:
+        await _members_anew(connection, [customer_id, *parts], now)
+
+
+async def _give(connection: Connection, giver_id: UUID, taker_id: UUID, places: Sequence[Position]) -> bool:
+    """Let touchpoints be another customer's; whether one of them is about an account."""
     times, ids = [at for at, _ in places], [id_ for _, id_ in places]
     await connection.execute(sql.MOVE_TOUCHPOINTS, giver_id, taker_id, times, ids)
-    status = await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)
-    if rows_of(status):
-        owners = [giver_id, taker_id]
-        await connection.execute(sql.DROP_MEMBERS, owners)
-        await connection.execute(sql.MEMBERS_BY_TOUCHPOINTS, owners, now)
-    return True
+    return rows_of(await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)) > 0
+
+
+async def _members_anew(connection: Connection, customer_ids: Sequence[UUID], now: datetime) -> None:
+    await connection.execute(sql.DROP_MEMBERS, customer_ids)
+    await connection.execute(sql.MEMBERS_BY_TOUCHPOINTS, customer_ids, now)
 
 
 def _strongest(body: bytes) -> str | None:

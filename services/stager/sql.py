@@ -35,6 +35,8 @@ WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
 RETURNING o.partition, in_force.revision, pg_current_snapshot()::text AS snapshot
 """
 
+SNAPSHOT = "SELECT pg_current_snapshot()::text"
+
 ID_COLUMNS = ("id", "body_hash")
 
 BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"
@@ -45,6 +47,12 @@ SELECT identity, customer_id, handed_over FROM identities WHERE identity = ANY($
 
 MEMBERS = """
 SELECT customer_id, identity, touchpoint_id, since FROM identities WHERE customer_id = ANY($1::uuid[])
+"""
+
+WITHHELD_PAIRS = """
+SELECT l.identity, l.other FROM unnest($1::text[], $2::text[]) AS n (identity, other)
+JOIN identity_links AS l ON l.identity = n.identity AND l.other = n.other
+WHERE l.withdrawn_at IS NOT NULL OR l.unsettled_at IS NOT NULL
 """
 
 # Of each identity who has it from an instant on, and who had it then: nobody asks for what lies before.
@@ -60,6 +68,8 @@ CROSS JOIN LATERAL (
 """
 
 NEW_CUSTOMERS = "INSERT INTO customers (id, created_at) SELECT unnest($1::uuid[]), $2"
+
+PARTED_CUSTOMER = "INSERT INTO customers (id, created_at) VALUES ($1, $2)"
 
 NEW_IDENTITIES = """
 INSERT INTO identities (identity, customer_id, touchpoint_id, since, linked_at)
@@ -87,6 +97,79 @@ UPDATE customers SET relinked = pg_current_xact_id()::text::bigint WHERE id = AN
 """
 
 _LOCKED = "SELECT id FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+
+NEXT_UNSETTLED = """
+SELECT identity, other, touchpoint_id, occurred_at, withdrawn_at, parted FROM identity_links
+WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+SETTLED = """
+UPDATE identity_links SET unsettled_at = NULL, parted = CASE WHEN withdrawn_at IS NOT NULL THEN parted END
+WHERE identity = $1 AND other = $2
+"""
+
+PARTED = "UPDATE identity_links SET parted = $3 WHERE identity = $1 AND other = $2"
+
+# Of identities that were handed over, whether a customer, by whatever id, has or once had it.
+HAD_BY = """
+SELECT n.identity, coalesce(a.customer_id, n.customer_id) AS customer_id
+FROM unnest($1::text[], $2::uuid[]) AS n (identity, customer_id)
+LEFT JOIN customer_aliases AS a ON a.alias_id = n.customer_id
+WHERE EXISTS (
+    SELECT FROM identity_holders
+    WHERE identity = n.identity AND customer_id = coalesce(a.customer_id, n.customer_id)
+)
+"""
+
+# Whose both identities are, or once were.
+OWNERS_OF_BOTH = """
+(SELECT customer_id FROM identities WHERE identity = $1
+UNION SELECT customer_id FROM identity_holders WHERE identity = $1)
+INTERSECT
+(SELECT customer_id FROM identities WHERE identity = $2
+UNION SELECT customer_id FROM identity_holders WHERE identity = $2)
+ORDER BY 1
+"""
+
+IDENTITIES_EVER = """
+SELECT identity, linked_at, since FROM identities
+WHERE customer_id = $1 OR identity IN (SELECT identity FROM identity_holders WHERE customer_id = $1)
+"""
+
+LINKS_AMONG = """
+SELECT identity, other, withdrawn_at IS NOT NULL AS withdrawn FROM identity_links
+WHERE identity = ANY($1::text[]) AND other = ANY($1::text[])
+"""
+
+ALIASES = "SELECT alias_id, founded_by, created_at FROM customer_aliases WHERE customer_id = $1"
+
+# What a customer loses to another one: $1 loses, $2 gets.
+PART = (
+    "UPDATE identities SET customer_id = $2 WHERE customer_id = $1 AND identity = ANY($3::text[])",
+    "UPDATE identity_holders SET customer_id = $2 WHERE customer_id = $1 AND identity = ANY($3::text[])",
+    "UPDATE identity_conflicts SET other_id = $2 WHERE other_id = $1 AND identity = ANY($3::text[])",
+)
+
+# An alias may become another customer's id.
+CONFLICTS_BY_ID = """
+UPDATE identity_conflicts AS c SET other_id = a.customer_id FROM customer_aliases AS a
+WHERE a.customer_id = $1 AND c.other_id = a.alias_id
+"""
+
+PART_NAMES = "UPDATE customer_aliases SET customer_id = $1 WHERE alias_id = ANY($2::uuid[])"
+
+REVIVED = "DELETE FROM customer_aliases WHERE alias_id = $1"
+
+TOUCHPOINTS_AFTER = """
+SELECT occurred_at, id, body FROM touchpoints
+WHERE customer_id = $1 AND (occurred_at, id) > ($2, $3) ORDER BY occurred_at, id LIMIT $4
+"""
+
+CONFLICT_EVIDENCE = "SELECT touchpoint_id FROM identity_conflicts WHERE customer_id = $1"
+
+MOVE_CONFLICTS = """
+UPDATE identity_conflicts SET customer_id = $2 WHERE customer_id = $1 AND touchpoint_id = ANY($3::uuid[])
+"""
 
 LOCK_ALL_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
@@ -137,9 +220,18 @@ MERGED_AWAY = tuple(
     )
 )
 
+# With the identity that each had begun with: what `parting` finds.
 NEW_ALIASES = """
-INSERT INTO customer_aliases (alias_id, customer_id, touchpoint_id, merged_at)
-SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
+INSERT INTO customer_aliases (alias_id, customer_id, touchpoint_id, merged_at, founded_by, created_at)
+SELECT m.goes, m.stays, m.touchpoint_id, $4::timestamptz, f.identity, c.created_at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS m (goes, stays, touchpoint_id)
+JOIN customers AS c ON c.id = m.goes
+LEFT JOIN LATERAL (
+    SELECT identity FROM identities WHERE customer_id = m.goes
+    ORDER BY linked_at,
+        identity IN (SELECT founded_by FROM customer_aliases WHERE customer_id = m.goes), since, identity
+    LIMIT 1
+) AS f ON true
 """
 
 NEW_HOLDERS = """

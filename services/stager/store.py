@@ -22,6 +22,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.stager import sql
+from services.stager.announce import merges, messages, splits
 from services.stager.assign import Change, Held, unheard
 from services.stager.batch import Batch
 from services.stager.changes import refold, tell, write_changes
@@ -34,6 +35,7 @@ from services.stager.pairs import KnownPairs
 from services.stager.refolding import Late
 from services.stager.remaking import remake
 from services.stager.runs import Subject
+from services.stager.settling import settle_next
 from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut
@@ -41,6 +43,7 @@ from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey, OutOfOrder
+from shared.store.definitions import hold_revision
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
@@ -74,6 +77,8 @@ class Done:
     """Identities that went from one customer to another."""
     refused: Sequence[str] = ()
     """The kinds of the identities that were not linked, one for each refusal."""
+    withheld: int = 0
+    """Links that were withdrawn, and named again."""
 
 
 class BatchStore:
@@ -165,7 +170,21 @@ class BatchStore:
             len(filed.merged),
             filed.handed_over,
             filed.refused,
+            filed.withheld,
         )
+
+    async def settle(self, now: datetime) -> Filed | None:
+        """Carry out the link that waits longest of those that were withdrawn or taken back; what that has
+        done, or None: none waits."""
+        folding = await self._in_force.latest()
+        async with connection_of(self._pool) as connection, connection.transaction():
+            if await hold_revision(connection) != folding.revision:
+                self._in_force.outdate()
+                raise Contended("other journeys are in force")
+            filed = await settle_next(connection, self._limits, self._new_id, now)
+            if filed is not None:
+                await self._stage(connection, filed, folding, self._shard, now)
+        return filed
 
     async def _fence(
         self, connection: Connection, batch: Batch, held: Mapping[int, Claimed], folding: Folding
@@ -224,7 +243,14 @@ class BatchStore:
         changes = [*remade, *changes]
         await write_changes(connection, changes, shard, now)
         if self._tells:
-            await tell(connection, folding.of_active(changes), now, filed.merged, filed.into)
+            await tell(
+                connection,
+                (
+                    *splits(filed.parted, filed.remade, now),
+                    *messages(folding.of_active(changes), now),
+                    *merges(filed.merged, filed.into, now),
+                ),
+            )
         return changes
 
     async def _bury(self, connection: Connection, batch: Batch, now: datetime) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from services.stager import sql
+from services.stager.announce import messages
 from services.stager.assign import Change, run_clock
 from services.stager.changes import tell, write_changes
 from services.stager.in_force import Folding, InForce
@@ -77,7 +78,7 @@ class Sweeper:
         await states.save_swept(connection, changes, folding.journeys, now)
         await write_changes(connection, changes, self._shard, now)
         if self._tells:
-            await tell(connection, folding.of_active(changes), now)
+            await tell(connection, messages(folding.of_active(changes), now))
         return changes
 
     async def _locked(self, connection: Connection, due: Sequence[Subject]) -> list[Subject]:

@@ -11,6 +11,7 @@ named for. States and transitions are by run; those of an account have its id fo
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -47,6 +48,8 @@ customer_aliases = Table(
     Column("customer_id", Uuid, nullable=False),
     Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that merged them: the evidence"),
     Column("merged_at", _TIME, nullable=False),
+    Column("founded_by", Text, comment="the identity that it began with; null: not known"),
+    Column("created_at", _TIME, comment="when it became a customer; null: not known"),
     Index("customer_aliases_customer_id_idx", "customer_id"),
 )
 
@@ -70,7 +73,23 @@ identity_links = Table(
     Column("touchpoint_id", Uuid, nullable=False, comment="the first that told of both: the evidence"),
     Column("occurred_at", _TIME, nullable=False),
     Column("linked_at", _TIME, nullable=False),
+    Column("withdrawn_at", _TIME, comment="since when it links no more; null: it does"),
+    Column("unsettled_at", _TIME, comment="since when that is to be carried out; null: it is"),
+    Column("parted", ARRAY(Uuid), comment="whose each of both was when it was withdrawn, in turns"),
     Index("identity_links_other_idx", "other"),
+    Index(
+        "identity_links_withheld_idx",
+        "identity",
+        "other",
+        postgresql_where=text("withdrawn_at IS NOT NULL OR unsettled_at IS NOT NULL"),
+    ),
+    Index(
+        "identity_links_unsettled_at_idx",
+        "unsettled_at",
+        "identity",
+        "other",
+        postgresql_where=text("unsettled_at IS NOT NULL"),
+    ),
 )
 
 identity_holders = Table(

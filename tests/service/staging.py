@@ -10,6 +10,7 @@ from datetime import datetime
 from services.stager.backfill import Backfill
 from services.stager.batch import read_batch
 from services.stager.definitions import register
+from services.stager.filing import Filed
 from services.stager.in_force import InForce
 from services.stager.store import BatchStore, Claimed, Done
 from services.stager.sweeper import Sweeper
@@ -42,6 +43,18 @@ class Staging:
         batch = read_batch(records)
         done = await self.store.commit(batch, {0: self.stands}, now)
         self.stands = Claimed(self.stands.epoch, batch.advances[0].next_offset, None)
+        return done
+
+    async def restart(self) -> None:
+        """Go on as another process that remembers nothing."""
+        self.store = _store(self.pool, self.in_force, tells=self.tells)
+        self.stands = await self.store.claim(0, 0)
+
+    async def settle(self, now: datetime) -> Sequence[Filed]:
+        """Carry out all links that were withdrawn or taken back."""
+        done = []
+        while (filed := await self.store.settle(now)) is not None:
+            done.append(filed)
         return done
 
     async def sweep(self, now: datetime) -> None:
@@ -77,16 +90,20 @@ async def staging(
         async with connection_of(pool) as connection:
             await register(connection, [journey.definition for journey in journeys], registered_at)
         in_force = InForce(pool)
-        store = BatchStore(
-            pool,
-            in_force,
-            log_id="log",
-            owner="test",
-            shard=0,
-            new_id=uuid7,
-            failpoints=Failpoints(),
-            tells=tells,
-        )
+        store = _store(pool, in_force, tells=tells)
         yield Staging(pool, journeys, in_force, store, await store.claim(0, 0), tells)
     finally:
         await pool.close()
+
+
+def _store(pool: Pool, in_force: InForce, *, tells: bool) -> BatchStore:
+    return BatchStore(
+        pool,
+        in_force,
+        log_id="log",
+        owner="test",
+        shard=0,
+        new_id=uuid7,
+        failpoints=Failpoints(),
+        tells=tells,
+    )

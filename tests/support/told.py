@@ -65,6 +65,12 @@ class Consumer:
             self._check(not left, "comes before the end of a history", message)
             self.merged[customer] = message["into"]
             return
+        if message["kind"] == "customer_split":
+            # One of their own again, or for the first time: with no history yet.
+            self.merged.pop(customer, None)
+            left = [run for run, history in self.histories.items() if run[0] == customer and history]
+            self._check(not left, "comes after the begin of a history", message)
+            return
         self._check(customer not in self.merged, "is about a customer that is another one's", message)
         run = (customer, message["journey"], message["version"], message["run"])
         history = self.histories[run]

@@ -1,0 +1,98 @@
+"""Settling links that a person has withdrawn, or has taken back: one a transaction.
+
+What is to be so stands on the pair; who is who follows. A withdrawn link parts the customer whose both
+identities are, unless others hold them together. One that was taken back links as the touchpoint did that
+told of it, so limits hold for it too. Until a pair is settled no touchpoint links it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from services.stager import sql
+from services.stager.filing import Filed, file_again
+from services.stager.identity import Claim, Limits
+from services.stager.moving import lose
+from services.stager.parting import Edge, Name, Node, Part, parts_of
+from shared.errors import Contended
+from shared.ids import NewId
+from shared.store.engine import Connection
+
+
+async def settle_next(connection: Connection, limits: Limits, new_id: NewId, now: datetime) -> Filed | None:
+    """Settle the link that waits longest; what that has done, or None: none waits that no other is at.
+
+    Raises:
+        Contended: another transaction has altered whose the identities are.
+    """
+    pair = await connection.fetchrow(sql.NEXT_UNSETTLED)
+    if pair is None:
+        return None
+    await connection.execute(sql.SETTLED, pair["identity"], pair["other"])
+    if pair["withdrawn_at"] is None:
+        return await _link(connection, pair, limits, new_id, now)
+    return await _part(connection, pair, new_id, now)
+
+
+async def _link(
+    connection: Connection, pair: asyncpg.Record, limits: Limits, new_id: NewId, now: datetime
+) -> Filed:
+    """Link both as the touchpoint did; but one that was handed over links whom it was taken from."""
+    names = (pair["identity"], pair["other"])
+    claim = Claim(pair["touchpoint_id"], pair["occurred_at"], names)
+    parted: Sequence[UUID] = pair["parted"] or ()
+    filed = Filed({}, frozenset())
+    for begin in range(0, len(parted) or 1, 2):
+        owners = parted[begin : begin + 2]
+        rows = await connection.fetch(sql.HAD_BY, names[: len(owners)], owners)
+        where = {row["identity"]: row["customer_id"] for row in rows}
+        found = await file_again(connection, claim, where, limits, new_id, now)
+        filed = replace(
+            filed,
+            remade={**filed.remade, **found.remade},
+            merged={**filed.merged, **found.merged},
+            into={**filed.into, **found.into},
+        )
+    return filed
+
+
+async def _part(connection: Connection, pair: asyncpg.Record, new_id: NewId, now: datetime) -> Filed:
+    names = (pair["identity"], pair["other"])
+    owners = await _owners_of_both(connection, names)
+    await connection.execute(sql.LOCK_ALL_CUSTOMERS, owners)
+    if await _owners_of_both(connection, names) != owners:
+        raise Contended("the identities were altered by another transaction")
+    parted: dict[UUID, UUID] = {}
+    ends: list[UUID] = []
+    for owner_id in owners:
+        parts = await _part_of(connection, owner_id, new_id, now)
+        parted |= dict.fromkeys(parts, owner_id)
+        for name in names:
+            ends.append(next((id_ for id_, part in parts.items() if name in part.identities), owner_id))
+    if ends:
+        await connection.execute(sql.PARTED, *names, ends)
+    await connection.execute(sql.RELINKED, [*owners, *parted])
+    remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
+    return Filed({}, frozenset(), remade=remade, parted=parted)
+
+
+async def _part_of(
+    connection: Connection, customer_id: UUID, new_id: NewId, now: datetime
+) -> Mapping[UUID, Part]:
+    """Part a customer; what it has lost, by whose it is."""
+    nodes = [Node(*row) for row in await connection.fetch(sql.IDENTITIES_EVER, customer_id)]
+    edges = [Edge(*row) for row in await connection.fetch(sql.LINKS_AMONG, [one.identity for one in nodes])]
+    names = [Name(*row) for row in await connection.fetch(sql.ALIASES, customer_id)]
+    parts = {one.names[0].id if one.names else new_id(): one for one in parts_of(nodes, edges, names)}
+    if parts:
+        await lose(connection, customer_id, parts, now)
+    return parts
+
+
+async def _owners_of_both(connection: Connection, names: tuple[str, str]) -> list[UUID]:
+    return [row["customer_id"] for row in await connection.fetch(sql.OWNERS_OF_BOTH, *names)]
