@@ -82,7 +82,7 @@ def create_app(
     api = Api(lambda app: Gate(app, reference, metrics, clock, uuid7))
     customers.add_routes(api.router, pool, reference, clock)
     accounts.add_routes(api.router, pool, reference, clock)
-    identity.add_routes(api.router, pool)
+    identity.add_routes(api.router, pool, clock)
     timelines.add_routes(api.router, pool, reference, clock)
     proofs.add_routes(api.router, pool, reference, clock)
     histories.add_routes(api.router, pool, reference, clock)

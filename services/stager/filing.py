@@ -15,7 +15,7 @@ from datetime import datetime
 from types import MappingProxyType
 from uuid import UUID
 
-from services.stager import identity, sql
+from services.stager import identity, identity_sql, sql
 from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
 from services.stager.batch import Incoming
 from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair, pairs_of
@@ -107,7 +107,7 @@ async def file_again(
     Raises:
         Contended: another transaction has altered what the identities were.
     """
-    snapshot = await connection.fetchval(sql.SNAPSHOT)
+    snapshot = await connection.fetchval(identity_sql.SNAPSHOT)
     if where:
         limits = Limits(limits.of_kinds, ())
     filing, pairs = await _decide(connection, [claim], snapshot, limits, KnownPairs(), new_id, now, where)
@@ -152,7 +152,7 @@ async def _relink(connection: Connection, filing: Filing, now: datetime) -> Mapp
     if filing.handovers:
         remade = await hand_over(connection, filing.handovers, now)
     if filing.altered:
-        await connection.execute(sql.RELINKED, list(filing.altered))
+        await connection.execute(identity_sql.RELINKED, list(filing.altered))
     if filing.refusals:
         await _note_refusals(connection, filing, now)
     return remade
@@ -197,7 +197,7 @@ async def _known(
     """What the store says of the identities of claims, `but_for` those that it has from these; and whose they
     are by `where`."""
     identities = {one for claim in claims for one in claim.identities}.difference(but_for)
-    rows = await connection.fetch(sql.KNOWN_IDENTITIES, list(identities))
+    rows = await connection.fetch(identity_sql.KNOWN_IDENTITIES, list(identities))
     handed_over = {row["identity"] for row in rows if row["handed_over"]}.difference(where)
     known = Known(
         {row["identity"]: row["customer_id"] for row in rows} | dict(where),
@@ -207,12 +207,16 @@ async def _known(
     if not gaining:
         return known
     members: dict[UUID, dict[str, Link]] = {customer_id: {} for customer_id in gaining}
-    for customer_id, name, touchpoint_id, since in await connection.fetch(sql.MEMBERS, list(gaining)):
+    for customer_id, name, touchpoint_id, since in await connection.fetch(
+        identity_sql.MEMBERS, list(gaining)
+    ):
         if name not in but_for:
             members[customer_id][name] = Link(name, customer_id, touchpoint_id, since or NEVER)
     pairs = {pair for claim in claims if len(claim.identities) > 1 for pair in pairs_of(claim)}
     names, others = [one for one, _ in pairs], [other for _, other in pairs]
-    withheld = {(row[0], row[1]) for row in await connection.fetch(sql.WITHHELD_PAIRS, names, others)}
+    withheld = {
+        (row[0], row[1]) for row in await connection.fetch(identity_sql.WITHHELD_PAIRS, names, others)
+    }
     return Known(known.owners, known.holders, members, withheld)
 
 
@@ -224,7 +228,7 @@ async def _holders(
         for one in handed_over.intersection(claim.identities):
             since[one] = min(since.get(one, claim.at), claim.at)
     found: dict[str, list[Holder]] = defaultdict(list)
-    for name, *holder in await connection.fetch(sql.HOLDERS, list(since), list(since.values())):
+    for name, *holder in await connection.fetch(identity_sql.HOLDERS, list(since), list(since.values())):
         found[name].append(Holder(*holder))
     return found
 
@@ -236,11 +240,11 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         Contended: another transaction made one of the identities first.
     """
     if filing.new_customers:
-        await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now)
+        await connection.execute(identity_sql.NEW_CUSTOMERS, filing.new_customers, now)
     if filing.new_links:
         links = sorted(filing.new_links, key=lambda link: link.identity)
         status = await connection.execute(
-            sql.NEW_IDENTITIES,
+            identity_sql.NEW_IDENTITIES,
             [link.identity for link in links],
             [link.customer_id for link in links],
             [link.touchpoint_id for link in links],
@@ -251,7 +255,7 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
             raise Contended("an identity was made by another transaction first")
     if pairs:
         await connection.execute(
-            sql.NEW_LINKS,
+            identity_sql.NEW_LINKS,
             [pair.identity for pair in pairs],
             [pair.other for pair in pairs],
             [pair.touchpoint_id for pair in pairs],
@@ -273,7 +277,7 @@ async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
         *filing.altered,
         *(one.customer_id for one in filing.refusals),
     }
-    locked = await connection.fetchrow(sql.LOCK_CUSTOMERS, list(ids), snapshot)
+    locked = await connection.fetchrow(identity_sql.LOCK_CUSTOMERS, list(ids), snapshot)
     assert locked is not None
     if locked["count"] != len(ids):
         raise Contended("a customer was merged by another transaction")
@@ -301,7 +305,7 @@ async def _note_refusals(connection: Connection, filing: Filing, now: datetime) 
     latest = {(one.customer_id, one.identity, one.kind): one for one in filing.refusals}
     keys = sorted(numbers)
     await connection.execute(
-        sql.NEW_CONFLICTS,
+        identity_sql.NEW_CONFLICTS,
         *([key[column] for key in keys] for column in range(3)),
         [filing.into.get(other, other) if (other := latest[key].other_id) else None for key in keys],
         [latest[key].touchpoint_id for key in keys],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.stager import sql
+from services.stager import identity_sql, sql
 from services.stager.identity import Handover
 from services.stager.parting import Part
 from services.stager.sql import rows_of
@@ -32,12 +32,12 @@ async def merge(
     `merged` has the evidence by the customer that goes, `into` the customer that stays."""
     goes = sorted(merged)
     stays = [into[one] for one in goes]
-    await connection.execute(sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
-    for statement in sql.MERGE:
+    await connection.execute(identity_sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
+    for statement in identity_sql.MERGE:
         await connection.execute(statement, goes, stays)
-    while rows_of(await connection.execute(sql.MERGE_TOUCHPOINTS, goes, stays, at_once)) >= at_once:
+    while rows_of(await connection.execute(identity_sql.MERGE_TOUCHPOINTS, goes, stays, at_once)) >= at_once:
         pass
-    for statement in sql.MERGED_AWAY:
+    for statement in identity_sql.MERGED_AWAY:
         await connection.execute(statement, goes)
 
 
@@ -50,7 +50,7 @@ async def hand_over(
     holders = [one.first for one in handovers if one.first] + [one.holder for one in handovers]
     names = [one.identity for one in handovers if one.first] + [one.identity for one in handovers]
     await connection.execute(
-        sql.NEW_HOLDERS,
+        identity_sql.NEW_HOLDERS,
         names,
         [one.since for one in holders],
         [one.touchpoint_id for one in holders],
@@ -64,7 +64,7 @@ async def hand_over(
         elif one.first:
             has_now.setdefault(one.identity)
     if has_now:
-        await connection.execute(sql.HAND_OVER, list(has_now), list(has_now.values()))
+        await connection.execute(identity_sql.HAND_OVER, list(has_now), list(has_now.values()))
     moved: dict[UUID, UUID] = {}
     for one in handovers:
         if await _move(connection, one, now):
@@ -74,7 +74,7 @@ async def hand_over(
 
 async def _move(connection: Connection, handover: Handover, now: datetime) -> bool:
     giver_id, taker_id = handover.giver_id, handover.holder.customer_id
-    rows = await connection.fetch(sql.TOUCHPOINTS_OF, giver_id, *handover.begin, *handover.end)
+    rows = await connection.fetch(identity_sql.TOUCHPOINTS_OF, giver_id, *handover.begin, *handover.end)
     places = [row[:2] for row in rows if _strongest(row["body"]) == handover.identity]
     if not places or giver_id == taker_id:
         return False
@@ -86,20 +86,24 @@ async def _move(connection: Connection, handover: Handover, now: datetime) -> bo
 async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, Part], now: datetime) -> None:
     """Let customers have what a customer loses to them, but for what was folded; that one must be locked.
     The new ones are by their ids."""
-    await connection.execute(sql.CONFLICTS_BY_ID, customer_id)
+    await connection.execute(identity_sql.CONFLICTS_BY_ID, customer_id)
     takers: dict[str, UUID] = {}
     for taker_id, lost in parts.items():
         created_at = lost.names[0].created_at if lost.names else None
-        await connection.execute(sql.PARTED_CUSTOMER, taker_id, created_at or now)
-        for statement in sql.PART:
+        await connection.execute(identity_sql.PARTED_CUSTOMER, taker_id, created_at or now)
+        for statement in identity_sql.PART:
             await connection.execute(statement, customer_id, taker_id, list(lost.identities))
-        await connection.execute(sql.REVIVED, taker_id)
-        await connection.execute(sql.PART_NAMES, taker_id, [name.id for name in lost.names])
+        await connection.execute(identity_sql.REVIVED, taker_id)
+        await connection.execute(identity_sql.PART_NAMES, taker_id, [name.id for name in lost.names])
         takers |= dict.fromkeys(lost.identities, taker_id)
-    evidence = {row["touchpoint_id"] for row in await connection.fetch(sql.CONFLICT_EVIDENCE, customer_id)}
+    evidence = {
+        row["touchpoint_id"] for row in await connection.fetch(identity_sql.CONFLICT_EVIDENCE, customer_id)
+    }
     names_accounts = False
     position = FIRST_POSITION
-    while rows := await connection.fetch(sql.TOUCHPOINTS_AFTER, customer_id, *position, TOUCHPOINTS_AT_ONCE):
+    while rows := await connection.fetch(
+        identity_sql.TOUCHPOINTS_AFTER, customer_id, *position, TOUCHPOINTS_AT_ONCE
+    ):
         position = rows[-1]["occurred_at"], rows[-1]["id"]
         places: defaultdict[UUID, list[Position]] = defaultdict(list)
         for at, id_, body in rows:
@@ -109,7 +113,7 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
         for taker_id, its in places.items():
             names_accounts |= await _give(connection, customer_id, taker_id, its)
             refused = [id_ for _, id_ in its if id_ in evidence]
-            await connection.execute(sql.MOVE_CONFLICTS, customer_id, taker_id, refused)
+            await connection.execute(identity_sql.MOVE_CONFLICTS, customer_id, taker_id, refused)
     if names_accounts:
         await _members_anew(connection, [customer_id, *parts], now)
 
@@ -117,7 +121,7 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
 async def _give(connection: Connection, giver_id: UUID, taker_id: UUID, places: Sequence[Position]) -> bool:
     """Let touchpoints be another customer's; whether one of them is about an account."""
     times, ids = [at for at, _ in places], [id_ for _, id_ in places]
-    await connection.execute(sql.MOVE_TOUCHPOINTS, giver_id, taker_id, times, ids)
+    await connection.execute(identity_sql.MOVE_TOUCHPOINTS, giver_id, taker_id, times, ids)
     return rows_of(await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)) > 0
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.stager import sql
+from services.stager import identity_sql, sql
 from services.stager.filing import Filed, file_again
 from services.stager.identity import Claim, Limits
 from services.stager.moving import lose
@@ -30,10 +30,10 @@ async def settle_next(connection: Connection, limits: Limits, new_id: NewId, now
     Raises:
         Contended: another transaction has altered whose the identities are.
     """
-    pair = await connection.fetchrow(sql.NEXT_UNSETTLED)
+    pair = await connection.fetchrow(identity_sql.NEXT_UNSETTLED)
     if pair is None:
         return None
-    await connection.execute(sql.SETTLED, pair["identity"], pair["other"])
+    await connection.execute(identity_sql.SETTLED, pair["identity"], pair["other"])
     if pair["withdrawn_at"] is None:
         return await _link(connection, pair, limits, new_id, now)
     return await _part(connection, pair, new_id, now)
@@ -49,7 +49,7 @@ async def _link(
     filed = Filed({}, frozenset())
     for begin in range(0, len(parted) or 1, 2):
         owners = parted[begin : begin + 2]
-        rows = await connection.fetch(sql.HAD_BY, names[: len(owners)], owners)
+        rows = await connection.fetch(identity_sql.HAD_BY, names[: len(owners)], owners)
         where = {row["identity"]: row["customer_id"] for row in rows}
         found = await file_again(connection, claim, where, limits, new_id, now)
         filed = replace(
@@ -75,8 +75,8 @@ async def _part(connection: Connection, pair: asyncpg.Record, new_id: NewId, now
         for name in names:
             ends.append(next((id_ for id_, part in parts.items() if name in part.identities), owner_id))
     if ends:
-        await connection.execute(sql.PARTED, *names, ends)
-    await connection.execute(sql.RELINKED, [*owners, *parted])
+        await connection.execute(identity_sql.PARTED, *names, ends)
+    await connection.execute(identity_sql.RELINKED, [*owners, *parted])
     remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
     return Filed({}, frozenset(), remade=remade, parted=parted)
 
@@ -85,9 +85,12 @@ async def _part_of(
     connection: Connection, customer_id: UUID, new_id: NewId, now: datetime
 ) -> Mapping[UUID, Part]:
     """Part a customer; what it has lost, by whose it is."""
-    nodes = [Node(*row) for row in await connection.fetch(sql.IDENTITIES_EVER, customer_id)]
-    edges = [Edge(*row) for row in await connection.fetch(sql.LINKS_AMONG, [one.identity for one in nodes])]
-    names = [Name(*row) for row in await connection.fetch(sql.ALIASES, customer_id)]
+    nodes = [Node(*row) for row in await connection.fetch(identity_sql.IDENTITIES_EVER, customer_id)]
+    edges = [
+        Edge(*row)
+        for row in await connection.fetch(identity_sql.LINKS_AMONG, [one.identity for one in nodes])
+    ]
+    names = [Name(*row) for row in await connection.fetch(identity_sql.ALIASES, customer_id)]
     parts = {one.names[0].id if one.names else new_id(): one for one in parts_of(nodes, edges, names)}
     if parts:
         await lose(connection, customer_id, parts, now)
@@ -95,4 +98,4 @@ async def _part_of(
 
 
 async def _owners_of_both(connection: Connection, names: tuple[str, str]) -> list[UUID]:
-    return [row["customer_id"] for row in await connection.fetch(sql.OWNERS_OF_BOTH, *names)]
+    return [row["customer_id"] for row in await connection.fetch(identity_sql.OWNERS_OF_BOTH, *names)]

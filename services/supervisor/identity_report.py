@@ -12,7 +12,8 @@ from shared.store.identities import Evidence, IdentityProof, ProvedIdentity, Ref
 
 
 def report(found: IdentityProof, console: Console) -> None:
-    """Print what is not empty: identities, handovers, links, merges and refused links, the newest first."""
+    """Print what is not empty: identities, handovers, links, merges, refused and withdrawn links, the newest
+    first."""
     console.print(f"Customer {found.customer}", highlight=False)
     _print(
         console,
@@ -56,6 +57,19 @@ def report(found: IdentityProof, console: Console) -> None:
         "Refused",
         ("identity", "why", "whose it is", "times", "first", "last", "latest touchpoint"),
         [_refused(one) for one in found.refused],
+    )
+    _print(
+        console,
+        "Withdrawn",
+        ("identity", "other", "withdrawn", "", "told by the touchpoint"),
+        [
+            (
+                *(one.identity, one.other, _time(one.withdrawn_at)),
+                "carried out" if one.carried_out else "not carried out yet",
+                _touchpoint(one.evidence),
+            )
+            for one in found.withdrawn
+        ],
     )
     if found.cut:
         console.print(f"There are more, older ones of: {', '.join(found.cut)}.", highlight=False)

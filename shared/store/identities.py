@@ -64,6 +64,17 @@ class LinkedPair(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
+class WithdrawnLink(msgspec.Struct, frozen=True):
+    """A link that a person has withdrawn, one of its identities the customer's at least: since when, and
+    whether that is carried out."""
+
+    identity: str
+    other: str
+    withdrawn_at: datetime
+    carried_out: bool
+    evidence: Evidence
+
+
 class Alias(msgspec.Struct, frozen=True):
     """An id that was another customer's, until a touchpoint told that both are one."""
 
@@ -91,7 +102,8 @@ class IdentityProof(msgspec.Struct, frozen=True):
     """Why these identities are one customer: what each was linked by (the latest linked first), which pairs
     came together, and which customers were merged into this one. `former` are identities that were this
     customer's and then handed over: what they did until then is still theirs. `refused` are links that a
-    limit held back. `cut` names the lists that have more than is told here."""
+    limit held back, `withdrawn` those that count no more. `cut` names the lists that have more than is told
+    here."""
 
     customer: UUID
     identities: Sequence[ProvedIdentity]
@@ -99,6 +111,7 @@ class IdentityProof(msgspec.Struct, frozen=True):
     links: Sequence[LinkedPair]
     aliases: Sequence[Alias]
     refused: Sequence[RefusedLink]
+    withdrawn: Sequence[WithdrawnLink]
     cut: Sequence[str]
 
 
@@ -150,11 +163,24 @@ ORDER BY h.identity, h.since DESC, h.touchpoint_id DESC
 _LINKS = f"""
 SELECT l.identity, l.other, l.linked_at, l.touchpoint_id, l.occurred_at, t.type, t.channel
 FROM (
-    SELECT * FROM identity_links WHERE identity = ANY($2::text[]) AND other = ANY($2::text[])
+    SELECT * FROM identity_links
+    WHERE identity = ANY($2::text[]) AND other = ANY($2::text[]) AND withdrawn_at IS NULL
     ORDER BY linked_at DESC, identity, other LIMIT $3
 ) AS l
 {_EVIDENCE.format(customer="$1", at="l.occurred_at", touchpoint="l.touchpoint_id")}
 ORDER BY l.linked_at DESC, l.identity, l.other
+"""
+
+_WITHDRAWN = f"""
+SELECT l.identity, l.other, l.withdrawn_at, l.unsettled_at IS NULL,
+    l.touchpoint_id, l.occurred_at, t.type, t.channel
+FROM (
+    SELECT * FROM identity_links
+    WHERE (identity = ANY($2::text[]) OR other = ANY($2::text[])) AND withdrawn_at IS NOT NULL
+    ORDER BY withdrawn_at DESC, identity, other LIMIT $3
+) AS l
+{_EVIDENCE.format(customer="$1", at="l.occurred_at", touchpoint="l.touchpoint_id")}
+ORDER BY l.withdrawn_at DESC, l.identity, l.other
 """
 
 _ALIASES = """
@@ -193,9 +219,10 @@ async def prove_identity(
         handed_over = [row["identity"] for row in identities if row["handed_over"]]
         holders = await read(_HOLDERS, handed_over, HOLDERS_MAX + 1) if handed_over else ()
         links = await read(_LINKS, customer_id, names, LISTED_MAX + 1)
+        withdrawn = await read(_WITHDRAWN, customer_id, names, LISTED_MAX + 1)
         aliases = await read(_ALIASES, customer_id, LISTED_MAX + 1)
         refused = await read(_REFUSED, customer_id, LISTED_MAX + 1)
-    return _proof(customer_id, identities, holders, links, aliases, refused)
+    return _proof(customer_id, identities, holders, links, aliases, refused, withdrawn)
 
 
 def _proof(
@@ -205,6 +232,7 @@ def _proof(
     links: Sequence[asyncpg.Record],
     aliases: Sequence[asyncpg.Record],
     refused: Sequence[asyncpg.Record],
+    withdrawn: Sequence[asyncpg.Record],
 ) -> IdentityProof:
     holdings: dict[str, list[Holding]] = defaultdict(list)
     for name, holder_id, *touchpoint in holders:
@@ -220,12 +248,17 @@ def _proof(
     seen = {one.evidence.id: one.evidence for one in pairs}
     merged = [Alias(id_, at, seen.get(touchpoint, Evidence(touchpoint))) for id_, at, touchpoint in aliases]
     not_linked = [RefusedLink(*row) for row in refused]
+    not_counting = [
+        WithdrawnLink(one, other, at, carried_out, Evidence(*touchpoint))
+        for one, other, at, carried_out, *touchpoint in withdrawn
+    ]
     lists: Mapping[str, Sequence[object]] = {
         "identities": has_now,
         "former": former,
         "links": pairs,
         "aliases": merged,
         "refused": not_linked,
+        "withdrawn": not_counting,
     }
     cut = [name for name, items in lists.items() if len(items) > LISTED_MAX]
     if any(len(one) > HOLDERS_MAX for one in holdings.values()):
@@ -237,6 +270,7 @@ def _proof(
         pairs[:LISTED_MAX],
         merged[:LISTED_MAX],
         not_linked[:LISTED_MAX],
+        not_counting[:LISTED_MAX],
         cut,
     )
 

@@ -3,6 +3,7 @@ carries them out."""
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -26,7 +27,26 @@ _LINKS = f"""
 SELECT identity, other, linked_at, withdrawn_at, unsettled_at IS NULL AS carried_out
 FROM identity_links WHERE {_PAIR} ORDER BY identity, other LIMIT $3
 """
+# Of a customer that has, or once had, both.
+_EDGES = """
+WITH owner AS (
+    (SELECT customer_id FROM identities WHERE identity = $1
+    UNION SELECT customer_id FROM identity_holders WHERE identity = $1)
+    INTERSECT
+    (SELECT customer_id FROM identities WHERE identity = $2
+    UNION SELECT customer_id FROM identity_holders WHERE identity = $2)
+    LIMIT 1
+), names AS (
+    SELECT identity FROM identities WHERE customer_id = (SELECT customer_id FROM owner)
+    UNION SELECT identity FROM identity_holders WHERE customer_id = (SELECT customer_id FROM owner)
+)
+SELECT identity, other FROM identity_links
+WHERE withdrawn_at IS NULL AND identity IN (SELECT identity FROM names)
+    AND other IN (SELECT identity FROM names) LIMIT $3
+"""
 LINKS_MAX = 500
+EDGES_MAX = 10_000
+"""Among which a way between two identities is looked for."""
 
 
 class LinkState(msgspec.Struct, frozen=True):
@@ -40,6 +60,14 @@ class LinkState(msgspec.Struct, frozen=True):
     carried_out: bool
 
 
+class Links(msgspec.Struct, frozen=True):
+    """How links stand. `held_together_by` is a way from one identity to the other by links that stand, if the
+    link between the two is withdrawn and they are one customer nevertheless; else it is null."""
+
+    links: Sequence[LinkState]
+    held_together_by: Sequence[str] | None
+
+
 async def withdraw(connection: Connection, identity: str, other: str | None, now: datetime) -> int:
     """Withdraw the link between two identities, or every link of one; how many were withdrawn that were
     not."""
@@ -51,7 +79,28 @@ async def take_back(connection: Connection, identity: str, other: str | None, no
     return len(await connection.fetch(_TAKE_BACK.format(pair=_PAIR), identity, other, now))
 
 
-async def links_of(connection: Connection, identity: str, other: str | None) -> Sequence[LinkState]:
-    """The link between two identities, or those of one, `LINKS_MAX` at most; empty: no touchpoint told of
+async def links_of(connection: Connection, identity: str, other: str | None) -> Links:
+    """The link between two identities, or those of one, `LINKS_MAX` at most; none: no touchpoint told of
     them together."""
-    return [LinkState(*row) for row in await connection.fetch(_LINKS, identity, other, LINKS_MAX)]
+    links = [LinkState(*row) for row in await connection.fetch(_LINKS, identity, other, LINKS_MAX)]
+    if other is None or not any(one.withdrawn_at for one in links):
+        return Links(links, None)
+    edges = await connection.fetch(_EDGES, identity, other, EDGES_MAX)
+    return Links(links, _way(identity, other, [(row["identity"], row["other"]) for row in edges]))
+
+
+def _way(begin: str, end: str, edges: Sequence[tuple[str, str]]) -> Sequence[str] | None:
+    """A shortest way from one identity to another."""
+    beside: defaultdict[str, list[str]] = defaultdict(list)
+    for one, other in edges:
+        beside[one].append(other)
+        beside[other].append(one)
+    ways = {begin: [begin]}
+    reached = deque([begin])
+    while reached and end not in ways:
+        at = reached.popleft()
+        for one in sorted(beside[at]):
+            if one not in ways:
+                ways[one] = [*ways[at], one]
+                reached.append(one)
+    return ways.get(end)

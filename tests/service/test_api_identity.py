@@ -176,7 +176,10 @@ async def test_each_identity_is_told_with_its_evidence(stager: Staging, database
         "evidence": evidence("bo", 5),
         "holders": holders,
     }
-    assert (bo["former"], bo["links"], bo["aliases"]) == ([], [], [])
+    assert (bo["former"], bo["aliases"]) == ([], [])
+    assert [(link["identity"], link["other"], link["evidence"]) for link in bo["links"]] == [
+        ("user_id:bo", "anonymous_id:tablet", evidence("bo", 5))
+    ]
     refused = {
         "customer": bo["customer"],
         "identity": "loyalty_id:7",

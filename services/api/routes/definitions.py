@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import admin_responses
-from services.api.routes.operation import Answer
+from services.api.routes.docs import definition_responses
+from services.api.routes.operation import Answer, require_admin
 from services.api.routes.parameters import Parameters, Time
 from services.api.routes.proofs import RUN_EXAMPLE
 from services.api.views.versions import (
@@ -152,17 +152,12 @@ def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:
             path,
             endpoint,
             methods=[method],
-            dependencies=[Depends(_require_admin)],
-            responses=admin_responses(answer, example),
+            dependencies=[Depends(require_admin)],
+            responses=definition_responses(answer, example),
             response_class=Answer,
             openapi_extra=extra,
             tags=["definitions"],
         )
-
-
-async def _require_admin(request: Request) -> None:
-    if request.scope["key_scope"] != "admin":
-        raise Problem(403, "wrong_scope", "this key has not the scope admin")
 
 
 async def _text(request: Request) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from services.api.views import answers, versions
 from shared.problem import MEDIA_TYPE
-from shared.store import identities, what_if
+from shared.store import identities, what_if, withdrawals
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
@@ -17,6 +17,7 @@ _ANSWERS = (
     answers.Account,
     answers.Members,
     identities.IdentityProof,
+    withdrawals.Links,
     answers.IdentityConflicts,
     answers.Proof,
     answers.Timeline,
@@ -68,9 +69,14 @@ _PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
 
 
 _DEFINITION_ERRORS = {"errors": [{"line": 12, "detail": "stages[1].enter.tipe: is not known here"}]}
-_ADMIN_PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
+_WRONG_SCOPE = (
+    "the key has another scope",
+    "wrong_scope",
+    "this key has not the scope admin",
+    dict[str, Any](),
+)
+_DEFINITION_PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
     **_PROBLEMS,
-    403: ("the key has another scope", "wrong_scope", "this key has not the scope admin", {}),
     409: (
         "the version is there with another text",
         "version_exists",
@@ -109,8 +115,15 @@ def admin_responses(
     answer: type[msgspec.Struct], example: Mapping[str, Any]
 ) -> dict[int | str, dict[str, Any]]:
     """The same of an operation that only an admin key may ask for."""
-    problems = {status: _problem(status, *problem) for status, problem in _ADMIN_PROBLEMS.items()}
-    return responses(answer, example) | problems
+    return responses(answer, example) | {403: _problem(403, *_WRONG_SCOPE)}
+
+
+def definition_responses(
+    answer: type[msgspec.Struct], example: Mapping[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """The same of one that takes a definition."""
+    problems = {status: _problem(status, *problem) for status, problem in _DEFINITION_PROBLEMS.items()}
+    return admin_responses(answer, example) | problems
 
 
 def _problem(

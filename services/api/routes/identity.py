@@ -1,15 +1,19 @@
-"""`/v1/customers/{ref}/identity` and `/v1/identity/conflicts`: why identities are one customer, or not."""
+"""`/v1/customers/{ref}/identity` and `/v1/identity`: why identities are one customer, or not, and what people
+say of it."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import responses
-from services.api.routes.operation import Answer, PathOnlyRoute
+from services.api.routes.docs import admin_responses, responses
+from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters, require_admin
 from services.api.routes.parameters import (
     LIMIT_MAX,
     Parameters,
@@ -21,8 +25,16 @@ from services.api.routes.parameters import (
 from services.api.views.answers import IdentityConflicts
 from services.api.views.conflicts import NEWEST, find_conflicts, from_cursor
 from services.api.views.customers import QUERY_TIMEOUT_S
-from shared.store.engine import Pool, connection_of
+from shared.clock import Clock
+from shared.problem import Problem
+from shared.refs import parse_ref
+from shared.store.engine import Connection, Pool, connection_of
 from shared.store.identities import IdentityProof, prove_identity
+from shared.store.withdrawals import Links, links_of, take_back, withdraw
+
+REF_CHARACTERS_MAX = 1_000
+
+Word = Callable[[Connection, str, str | None, datetime], Awaitable[int]]
 
 _ANN = "019a3c1e-7a51-7cc0-9d0c-1f2e3d4c5b6a"
 _BO = "019a3c20-1b2c-7a10-8e5f-6a7b8c9d0e1f"
@@ -95,7 +107,20 @@ _PROOF_EXAMPLE = {
         }
     ],
     "refused": [_REFUSED],
+    "withdrawn": [],
     "cut": [],
+}
+_LINKS_EXAMPLE = {
+    "links": [
+        {
+            "identity": "user_id:ann",
+            "other": "email:bo@example.com",
+            "linked_at": "2026-01-12T09:30:00Z",
+            "withdrawn_at": "2026-03-01T12:00:00Z",
+            "carried_out": True,
+        }
+    ],
+    "held_together_by": ["user_id:ann", "loyalty_id:17", "email:bo@example.com"],
 }
 # FastAPI drops every null of the document, so the example has none.
 _CONFLICTS_EXAMPLE = {"conflicts": [_REFUSED], "next_cursor": "lNb_aX43gAAAAMQQAZo8HnpRfMCdDB8uPUxbag"}
@@ -110,7 +135,18 @@ class ConflictParameters(Parameters):
     )
 
 
-def add_routes(router: APIRouter, pool: Pool) -> None:
+class LinkParameters(Parameters):
+    """Which link is meant."""
+
+    identity: str = Field(max_length=REF_CHARACTERS_MAX, description="`kind:value`")
+    other: str | None = Field(
+        default=None,
+        max_length=REF_CHARACTERS_MAX,
+        description="`kind:value` of the other one; absent: every link of the first",
+    )
+
+
+def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:
     """Attach the operations."""
 
     async def get_identity(ref: Ref) -> Response:
@@ -129,6 +165,38 @@ def add_routes(router: APIRouter, pool: Pool) -> None:
         after = at_cursor(wanted.cursor, from_cursor, NEWEST)
         return Answer(await find_conflicts(pool, after, wanted.limit))
 
+    async def say(wanted: LinkParameters, word: Word) -> Response:
+        one = _identity("identity", wanted.identity)
+        other = None if wanted.other is None else _identity("other", wanted.other)
+        async with connection_of(pool) as connection, connection.transaction():
+            await word(connection, one, other, clock.now())
+            found = await links_of(connection, one, other)
+        if not found.links:
+            raise Problem(404, "link_not_found", "no touchpoint told of these identities together")
+        return Answer(found)
+
+    async def unlink(wanted: Annotated[LinkParameters, Query()]) -> Response:
+        """Withdraw the link between two identities, or every link of one: a typo that was somebody else's
+        address, a phone that two share. Customers that are held together by nothing else are two again, with
+        the timelines, stages and histories that each would have had; a stager sees to it within seconds. No
+        touchpoint links the two again. Asked again, it tells how that stands. Another one may hold both
+        together: `held_together_by` names the way."""
+        return await say(wanted, withdraw)
+
+    async def relink(wanted: Annotated[LinkParameters, Query()]) -> Response:
+        """Let withdrawn links count again: all is as if they had never been withdrawn."""
+        return await say(wanted, take_back)
+
+    for path, operation in (("/v1/identity/unlink", unlink), ("/v1/identity/relink", relink)):
+        router.add_api_route(
+            path,
+            operation,
+            methods=["POST"],
+            dependencies=[Depends(require_admin)],
+            responses=admin_responses(Links, _LINKS_EXAMPLE),
+            response_class=Answer,
+            tags=["identity"],
+        )
     router.add_api_route(
         "/v1/customers/{ref}/identity",
         get_identity,
@@ -144,3 +212,13 @@ def add_routes(router: APIRouter, pool: Pool) -> None:
         response_class=Answer,
         tags=["identity"],
     )
+
+
+def _identity(name: str, text: str) -> str:
+    try:
+        found = parse_ref(text)
+    except ValueError as error:
+        raise invalid_parameters([(name, str(error))]) from None
+    if isinstance(found, UUID):
+        raise invalid_parameters([(name, "is no kind:value")])
+    return found

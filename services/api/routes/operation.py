@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from fastapi.routing import APIRoute
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -59,3 +60,13 @@ def invalid_parameters(errors: Sequence[tuple[str, str]]) -> Problem:
 def _refuse_parameters(query: str) -> None:
     if names := [name for name, _ in parse_qsl(query, keep_blank_values=True)]:
         raise invalid_parameters([(name, UNKNOWN) for name in names])
+
+
+async def require_admin(request: Request) -> None:
+    """Let only an admin key pass.
+
+    Raises:
+        Problem: 403.
+    """
+    if request.scope["key_scope"] != "admin":
+        raise Problem(403, "wrong_scope", "this key has not the scope admin")
