@@ -190,6 +190,17 @@ IN_THE_API: tuple[Limit, ...] = (
         "shared.store.identities:HOLDERS_MAX",
         "the latest are told, and that there are more",
     ),
+    Limit(
+        "links of an answer about links", "shared.store.withdrawals:LINKS_MAX", "the first by name are told"
+    ),
+    Limit(
+        "links among which one looks for what holds two identities together",
+        "shared.store.withdrawals:EDGES_MAX",
+        "a way by others is not told",
+    ),
+    Limit(
+        "characters of an identity in a parameter", "services.api.routes.identity:REF_CHARACTERS_MAX", "422"
+    ),
     Limit("runs of a proof", "services.api.views.proofs:RUNS_PROVED_MAX", "the latest are told"),
     Limit("transitions of a proof", "services.api.routes.proofs:LIMIT_MAX", "422; the latest are told"),
     Limit(

@@ -33,7 +33,7 @@ _said = st.tuples(
     st.sampled_from(["order_completed", "product_viewed", "call_ended"]),
 )
 _slowly = settings(
-    max_examples=150,
+    max_examples=20,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
