@@ -193,6 +193,10 @@ WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 GROUP 
 
 DROP_STATES = "DELETE FROM journey_states WHERE customer_id = ANY($1::uuid[])"
 
+DROP_STATES_OF = """
+DELETE FROM journey_states WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+"""
+
 # One that another transaction makes is waited for; no lock on one that was there before is held yet.
 NEW_ACCOUNTS = """
 INSERT INTO accounts (id, identity, created_at)

@@ -154,9 +154,10 @@ journey_definitions = Table(
     Column("wanted_at", _TIME, comment="since when it is on its way to be active; null: it is not"),
     Column("activated_at", _TIME, comment="since when it is the version that is read; null: it is not"),
     Column("retired_at", _TIME, comment="when it was folded last: its states are of then"),
-    Column("reached", Uuid, comment="the customers up to here are staged by it; null: none of before is"),
+    Column("reached", Uuid, comment="how far through all customers its backfill is, or its clearing"),
     Column("customers_done", BigInteger),
     Column("customers_total", BigInteger, comment="how many there were at the start, or an estimate"),
+    Column("cleared_at", _TIME, comment="since when a retired version has no states; null: it may have some"),
     Index(
         "journey_definitions_active_idx",
         "key",

@@ -1,0 +1,12 @@
+"""Since when a retired version of a journey has no states any more."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0014"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE journey_definitions ADD COLUMN cleared_at timestamptz")
