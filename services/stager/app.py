@@ -98,7 +98,7 @@ async def serve(
         sweeper = Sweeper(pool, in_force, shard, clock, tells=tells)
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
         keep = timedelta(days=settings.retired_states_days)
-        clearing = Clearing(pool, keep, shard, clock, failpoints)
+        clearing = Clearing(pool, keep, shard, clock)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))

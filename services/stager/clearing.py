@@ -19,7 +19,6 @@ from services.stager.backfill import Page
 from services.stager.states import read_states
 from shared.clock import Clock
 from shared.errors import Transient
-from shared.failpoints import Failpoints
 from shared.journey.state import mark_of
 from shared.store.definitions import Version, cleared, next_retired, reach
 from shared.store.engine import Connection, Pool, connection_of
@@ -48,14 +47,12 @@ class Clearing:
         keep: timedelta,
         shard: int,
         clock: Clock,
-        failpoints: Failpoints,
         customers: int = CUSTOMERS_AT_FIRST,
     ) -> None:
         self._pool = pool
         self._keep = keep
         self._shard = shard
         self._clock = clock
-        self._failpoints = failpoints
         self._size = PageSize(customers)
 
     async def page(self) -> Page | None:
@@ -87,7 +84,6 @@ class Clearing:
                 # Of all shards together they are nothing by now.
                 await connection.execute(_DROP_COUNTS, retired.key, retired.version)
                 await cleared(connection, retired, now)
-            self._failpoints.reach("stager.clearing_page")
         seconds = self._clock.monotonic_s() - began_s
         self._size.took(len(rows), seconds)
         return Page(retired, len(owner_ids), seconds, not rows)

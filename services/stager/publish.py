@@ -8,18 +8,21 @@ are told again under the same ids.
 The order: whoever writes rows of a customer has the customer locked and takes their ids after that, so the
 ids of one customer rise with what happened. One process publishes at a time, by a lock that ends with its
 transaction, in the order of the ids. A consumer that keeps the highest id of each customer therefore knows
-what comes again.
+what comes again. What is told `to_all` goes into each partition, between the same messages of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+
+import asyncpg
 
 from services.stager import sql
 from services.stager.announce import with_id
 from shared.errors import Transient
-from shared.eventlog.port import EventWriter, NewRecord, Outcome
+from shared.eventlog.port import EventWriter, NewRecord, Outcome, keys_of_all
 from shared.failpoints import Failpoints
 from shared.lifecycle import wait_for_stop
 from shared.logs import fields
@@ -30,7 +33,7 @@ log = logging.getLogger("rejse.stager")
 
 MESSAGES_MAX = 5_000
 APPEND_TIMEOUT_S = 4.0
-"""Less than the store lets a transaction be idle."""
+"""Twice, it is less than the store lets a transaction be idle."""
 EVERY_S = 0.2
 RETRY_S = 1.0
 
@@ -79,11 +82,26 @@ class Publisher:
                 rows = await connection.fetch(sql.TAKE_OUTBOX, MESSAGES_MAX)
                 rows.sort(key=lambda row: row["id"])
                 self._failpoints.reach("stager.publish_taken")
-                await self._append([NewRecord(row["key"], with_id(row["value"], row["id"])) for row in rows])
+                records = await self._records(rows)
+                await self._append(records)
                 self._failpoints.reach("stager.publish_appended")
             self._failpoints.reach("stager.published")
-        self._published.inc(len(rows))
+        self._published.inc(len(records))
         return len(rows)
+
+    async def _records(self, rows: Sequence[asyncpg.Record]) -> list[NewRecord]:
+        partitions = await self._partitions() if any(row["to_all"] for row in rows) else 0
+        return [
+            NewRecord(key, with_id(row["value"], row["id"]))
+            for row in rows
+            for key in (keys_of_all(row["key"], partitions) if row["to_all"] else (row["key"],))
+        ]
+
+    async def _partitions(self) -> int:
+        partitions = await self._writer.partitions(APPEND_TIMEOUT_S)
+        if partitions is None:
+            raise Transient(self._writer.wrong() or "the log did not say how many partitions it has")
+        return partitions
 
     async def _append(self, records: list[NewRecord]) -> None:
         outcomes = await self._writer.append(records, APPEND_TIMEOUT_S)

@@ -391,7 +391,7 @@ SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id L
 LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
 
 TAKE_OUTBOX = """
-DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value, to_all
 """
 
 

@@ -24,6 +24,7 @@ from shared.errors import ConfigError
 from shared.journey.definition import Definition
 from shared.journey.language import link, restored
 from shared.store.engine import Connection
+from shared.store.outbox import tell_version
 from shared.store.pages import BEFORE_ALL, Owners
 
 _COLUMNS = (
@@ -56,7 +57,7 @@ WHERE key = $1 AND version = $2
 """
 _RETIRE = """
 UPDATE journey_definitions SET activated_at = NULL, reached = NULL, retired_at = $2
-WHERE key = $1 AND activated_at IS NOT NULL
+WHERE key = $1 AND activated_at IS NOT NULL RETURNING version
 """
 _ACTIVATE = """
 UPDATE journey_definitions
@@ -255,10 +256,11 @@ async def reach(connection: Connection, version: Version, customer_id: UUID, cus
 
 
 async def take_over(connection: Connection, key: str, version: int, now: datetime) -> None:
-    """Make the version the active one, in the transaction that has it locked."""
-    await connection.execute(_RETIRE, key, now)
+    """Make the version the active one and tell consumers, in the transaction that has it locked."""
+    former = await connection.fetchval(_RETIRE, key, now)
     await connection.execute(_ACTIVATE, key, version, now)
     await connection.execute(_RAISE)
+    await tell_version(connection, key, version, former, now)
 
 
 async def retire(connection: Connection, key: str, now: datetime) -> bool:
@@ -267,10 +269,12 @@ async def retire(connection: Connection, key: str, now: datetime) -> bool:
         await connection.execute(_LOCK_WANTED, key)
         await connection.execute(_LOCK, key)
         given_up = await connection.execute(_GIVE_UP, key, 0, now)
-        retired = await connection.execute(_RETIRE, key, now)
-        if (given_up, retired) == ("UPDATE 0", "UPDATE 0"):
+        retired = await connection.fetchval(_RETIRE, key, now)
+        if given_up == "UPDATE 0" and retired is None:
             return False
         await connection.execute(_RAISE)
+        if retired is not None:
+            await tell_version(connection, key, None, retired, now)
         return True
 
 

@@ -311,6 +311,13 @@ outbox = Table(
     Column("key", LargeBinary, nullable=False),
     Column("value", LargeBinary, nullable=False, comment="the message without its id"),
     Column("recorded_at", _TIME, nullable=False, server_default=text("now()")),
+    Column(
+        "to_all",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether it goes into each partition",
+    ),
 )
 
 sources = Table(

@@ -134,7 +134,7 @@ class Rig:
 
     async def clear(self, customers: int = 1, keep: timedelta = timedelta(0)) -> Page | None:
         """A page, by a stager that has cleared nothing before."""
-        return await Clearing(self.stager.pool, keep, 3, self.clock, Failpoints(), customers=customers).page()
+        return await Clearing(self.stager.pool, keep, 3, self.clock, customers=customers).page()
 
     async def sweep(self, seconds: float) -> None:
         self.clock.advance(seconds)
