@@ -214,6 +214,28 @@ stage_transitions = Table(
         "version",
         postgresql_where=text("superseded_at IS NULL"),
     ),
+    Index(
+        "stage_transitions_late_idx",
+        "journey_key",
+        "version",
+        "recorded_at",
+        "at",
+        postgresql_where=text("superseded_at IS NULL AND recorded_at - at > interval '1 hour'"),
+    ),
+    Index(
+        "stage_transitions_early_idx",
+        "journey_key",
+        "version",
+        "at",
+        postgresql_where=text("superseded_at IS NULL AND at - recorded_at > interval '1 hour'"),
+    ),
+    Index(
+        "stage_transitions_superseded_idx",
+        "journey_key",
+        "version",
+        "superseded_at",
+        postgresql_where=text("superseded_at IS NOT NULL"),
+    ),
 )
 
 checkpoints = Table(
