@@ -19,7 +19,6 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from services.stager import sql
 from services.stager.announce import with_id
 from shared.errors import Transient
 from shared.eventlog.port import EventWriter, NewRecord, Outcome, keys_of_all
@@ -36,6 +35,13 @@ APPEND_TIMEOUT_S = 4.0
 """Twice, it is less than the store lets a transaction be idle."""
 EVERY_S = 0.2
 RETRY_S = 1.0
+_OUTBOX_WAITING_S = """
+SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
+"""
+_LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
+_TAKE_OUTBOX = """
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value, to_all
+"""
 
 
 class Publisher:
@@ -72,14 +78,14 @@ class Publisher:
             Transient: the log or the store is away; the messages wait on.
         """
         async with connection_of(self._pool) as connection:
-            waiting_s = await connection.fetchval(sql.OUTBOX_WAITING_S)
+            waiting_s = await connection.fetchval(_OUTBOX_WAITING_S)
             self._waiting_s.set(waiting_s or 0.0)
             if waiting_s is None:
                 return 0
             async with connection.transaction():
-                if not await connection.fetchval(sql.LOCK_OUTBOX):
+                if not await connection.fetchval(_LOCK_OUTBOX):
                     return 0
-                rows = await connection.fetch(sql.TAKE_OUTBOX, MESSAGES_MAX)
+                rows = await connection.fetch(_TAKE_OUTBOX, MESSAGES_MAX)
                 rows.sort(key=lambda row: row["id"])
                 self._failpoints.reach("stager.publish_taken")
                 records = await self._records(rows)

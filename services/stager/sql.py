@@ -384,16 +384,6 @@ ON CONFLICT DO NOTHING
 
 OUTBOX_COLUMNS = ("key", "value")
 
-OUTBOX_WAITING_S = """
-SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
-"""
-
-LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
-
-TAKE_OUTBOX = """
-DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value, to_all
-"""
-
 
 def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
     """Rows, of which there is one at least, as the arrays of a statement."""
