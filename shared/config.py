@@ -217,6 +217,12 @@ VARIABLES: tuple[Variable, ...] = (
         "kinds of identities that a new login takes over from another one; none: no kind",
     ),
     Variable("batch_records_max", _between(1, 100_000), "4000", "records of one batch transaction"),
+    Variable(
+        "retired_states_days",
+        _between(0, 36_500),
+        "7",
+        "how many days the states of a journey's version are kept after it was retired; its history stays",
+    ),
     Variable("failpoints", _text, "", "points at which the process kills or stops itself: for fault tests"),
     Variable(
         "drain_wait_s",

@@ -9,10 +9,12 @@ import socket
 import zlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from services.stager.backfill import Backfill
+from services.stager.backfill import Backfill, Page
+from services.stager.clearing import Clearing
 from services.stager.definitions import register
 from services.stager.identity import Limits
 from services.stager.in_force import InForce
@@ -95,6 +97,8 @@ async def serve(
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, in_force, shard, clock, tells=tells)
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
+        keep = timedelta(days=settings.retired_states_days)
+        clearing = Clearing(pool, keep, shard, clock)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
@@ -102,7 +106,7 @@ async def serve(
             work = [
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
-                tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
+                tasks.create_task(_page_by_page(backfill, clearing, metrics, stop), name="backfill"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
                 tasks.create_task(_settle(store, metrics, stop, clock), name="settle"),
             ]
@@ -228,24 +232,22 @@ async def _publish(
             await writer.close(settings.drain_timeout_s / 5)
 
 
-async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Stage by versions that are wanted, and let them take over."""
-    customers = metrics.counter("rejse_stager_backfilled_customers_total")
+async def _page_by_page(
+    backfill: Backfill, clearing: Clearing, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    """Stage by versions that are wanted, and let them take over; then clear those that were retired."""
+    backfilled = metrics.counter("rejse_stager_backfilled_customers_total")
+    cleared = metrics.counter("rejse_stager_cleared_customers_total")
     while not stop.is_set():
-        try:
-            page = await backfill.page()
-        except Contended:
-            continue
-        except (Transient, Permanent) as error:
-            # Whatever is wrong with it, live staging goes on.
-            log.warning("backfill_failed", extra=fields(error=str(error)))
-            page = None
+        page, customers, event = await _page(backfill, "backfill_failed"), backfilled, "took_over"
+        if page is None:
+            page, customers, event = await _page(clearing, "clearing_failed"), cleared, "cleared"
         if page is None:
             await wait_for_stop(stop, RETRY_S)
             continue
         customers.labels(page.version.key).inc(page.customers)
-        if page.took_over:
-            log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
+        if page.ended:
+            log.info(event, extra=fields(journey=page.version.key, version=page.version.version))
         await wait_for_stop(stop, page.seconds)
 
 
@@ -265,6 +267,19 @@ async def _settle(store: BatchStore, metrics: Metrics, stop: asyncio.Event, cloc
             continue
         outcome = "parted" if filed.parted else "merged" if filed.merged else "unchanged"
         settled.labels(outcome).inc()
+
+
+async def _page(job: Backfill | Clearing, failed: str) -> Page | None:
+    """A page, or None if there is nothing to do or it can't be done now."""
+    while True:
+        try:
+            return await job.page()
+        except Contended:
+            continue
+        except (Transient, Permanent) as error:
+            # Whatever is wrong with it, live staging goes on.
+            log.warning(failed, extra=fields(error=str(error)))
+            return None
 
 
 async def _follow(in_force: InForce, stop: asyncio.Event) -> None:

@@ -33,13 +33,13 @@ from shared.store.pages import CUSTOMERS_AT_FIRST, PageSize, owners_of
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page did: so many customers, or accounts, of a version in so many seconds, and whether it has
-    taken over."""
+    """What a page did: so many customers, or accounts, of a version in so many seconds; and whether all are
+    done: the version has taken over, or is cleared."""
 
     version: Version
     customers: int
     seconds: float
-    took_over: bool = False
+    ended: bool = False
 
 
 class Backfill:
@@ -111,7 +111,7 @@ class Backfill:
         await connection.execute(lock, customer_ids)
         states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         # Whom live staging has met has all runs up to date, unless they may be of an earlier time in force.
-        fresh = wanted.retired_at is None
+        fresh = not wanted.has_old_states
         unknown = {
             one: states.runs(one, journey) for one in customer_ids if not (fresh and states.has(one, journey))
         }

@@ -33,7 +33,7 @@ async def refold(
     whole: bool = False,
 ) -> list[Change]:
     """Fold the whole timelines of customers, or of accounts, anew in one journey: those of their runs that
-    are given; `whole` means all that the timelines have, given or not."""
+    are given; `whole` means all that the timelines and histories have, given or not."""
     customer_ids = sorted(held)
     changes: list[Change] = []
     for begin in range(0, len(customer_ids), _REFOLDS_AT_ONCE):
@@ -47,15 +47,28 @@ async def _refold_page(
 ) -> list[Change]:
     timelines = await read_timelines(connection, list(held), [journey])
     histories = await histories_of(connection, list(held), journey)
+    begun = await begun_before(connection, list(held), journey) if whole else {}
     changes = []
     for customer_id, states in held.items():
         runs = runs_of(journey, timelines.get(customer_id, ()))
+        states = {**begun.get(customer_id, {}), **states}
         # One that a touchpoint of another customer's was taken from may have none left.
         for run in {**runs, **states} if whole else states:
             history, touches = histories[customer_id, run], runs.get(run, ())
             state = states.get(run, Held())
             changes.append(refolded(customer_id, journey, state, history, touches, run))
     return changes
+
+
+async def begun_before(
+    connection: Connection, owner_ids: Sequence[UUID], journey: Journey
+) -> Mapping[UUID, Mapping[str, Held]]:
+    """The beginnings of runs that have a history: what was there before goes on behind the history of then,
+    though its state may be gone."""
+    found: defaultdict[UUID, dict[str, Held]] = defaultdict(dict)
+    for owner_id, run, revision in await connection.fetch(sql.REVISIONS, owner_ids, *journey.version):
+        found[owner_id][run] = Held(revision=revision + 1)
+    return found
 
 
 async def histories_of(

@@ -31,7 +31,7 @@ class Folding:
         version = self.on_the_way.get(journey)
         if version is None or owner_id <= version.reached:
             return True
-        return version.retired_at is None and states.has(owner_id, journey)
+        return not version.has_old_states and states.has(owner_id, journey)
 
     def of_active(self, changes: Iterable[Change]) -> Sequence[Change]:
         """The changes of versions that are read: consumers are told of nothing else."""

@@ -62,6 +62,12 @@ CATALOGUE: tuple[Metric, ...] = (
         ("journey",),
         "customers that a version was brought up to before it took over",
     ),
+    Metric(
+        "rejse_stager_cleared_customers_total",
+        "counter",
+        ("journey",),
+        "customers whose states in a version that was retired were removed",
+    ),
     Metric("rejse_stager_timers_total", "counter", ("journey",), "stage changes that the sweeper made"),
     Metric(
         "rejse_stager_stage_changes_published_total",

@@ -11,7 +11,7 @@ import msgspec
 
 from services.stager import sql
 from services.stager.assign import Change, Held, unheard
-from services.stager.changes import histories_of, refold
+from services.stager.changes import begun_before, histories_of, refold
 from services.stager.in_force import Folding
 from services.stager.reading import read_and_fold
 from services.stager.refolding import Refold
@@ -22,6 +22,16 @@ from shared.journey.fold import Journey
 from shared.journey.state import NOWHERE
 from shared.store.definitions import fetch_version
 from shared.store.engine import Connection
+
+# What a version that is folded no more says of customers, though it may have no state of theirs any more.
+_LEFT_BEHIND = """
+SELECT key, version FROM journey_definitions AS d
+WHERE retired_at IS NOT NULL AND EXISTS (
+    SELECT FROM stage_transitions AS t
+    WHERE t.customer_id = ANY($1::uuid[]) AND t.journey_key = d.key AND t.version = d.version
+        AND t.superseded_at IS NULL
+)
+"""
 
 
 async def remake(
@@ -38,7 +48,8 @@ async def remake(
         return []
     states = await read_states(connection, [(one, "") for one in (*remade, *gone)], now, whole=True)
     ended_of: list[Change] = []
-    for journey in await _journeys(connection, folding, states.versions(gone)):
+    left_behind = [(row[0], row[1]) for row in await connection.fetch(_LEFT_BEHIND, list(gone))]
+    for journey in await _journeys(connection, folding, states.versions(gone).union(left_behind)):
         ended = await _ended(connection, journey, gone, states)
         # Of what is not read any more nobody is told, but its counts have to be right if it is again.
         told = journey in folding.journeys
@@ -69,14 +80,13 @@ async def _ended(
     connection: Connection, journey: Journey, gone: Collection[UUID], states: States
 ) -> list[Change]:
     """The runs of customers that are there no more: they never were."""
-    held = {one: runs for one in gone if (runs := states.runs(one, journey))}
-    if not held:
-        return []
-    histories = await histories_of(connection, list(held), journey)
+    histories = await histories_of(connection, list(gone), journey)
+    held = {(one, run): was for one in gone for run, was in states.runs(one, journey).items()}
+    # Of a version that was cleared there is a history without a state.
+    held = dict.fromkeys(histories, Held()) | held
     return [
         Change(one, journey, was, Held(NOWHERE, was.revision + 1), (), histories[one, run], run)
-        for one, runs in held.items()
-        for run, was in runs.items()
+        for (one, run), was in held.items()
     ]
 
 
@@ -84,27 +94,28 @@ async def _refolded(
     connection: Connection, remade: Collection[UUID], states: States, folding: Folding, now: datetime
 ) -> list[Change]:
     """All runs of the customers, whose timelines are read once for all journeys but those about things."""
+    journeys = [journey for journey in folding.journeys if not is_of_accounts(journey)]
     held = {
         journey: await _held(connection, journey, remade, states)
-        for journey in folding.journeys
-        if not is_of_accounts(journey)
+        for journey in journeys
+        if not is_of_things(journey)
     }
     refolds = {
         (journey, one): Refold(one, journey, runs.get("", Held()))
         for journey, of_journey in held.items()
-        if not is_of_things(journey)
         for one, runs in of_journey.items()
     }
     await read_and_fold(connection, [*refolds.values()], of_accounts=False)
     changes: list[Change] = []
-    for journey, of_journey in held.items():
+    for journey in journeys:
         if is_of_things(journey):
-            refolded = await refold(connection, journey, of_journey, whole=True)
+            things = {one: states.runs(one, journey) for one in remade}
+            refolded = await refold(connection, journey, things, whole=True)
         else:
             histories = await histories_of(connection, list(remade), journey)
             refolded = [
                 refolds[journey, one].change(histories[one, ""])
-                for one, runs in of_journey.items()
+                for one, runs in held[journey].items()
                 if runs or not refolds[journey, one].is_at_its_beginning
             ]
         changes += [
@@ -117,8 +128,5 @@ async def _refolded(
 async def _held(
     connection: Connection, journey: Journey, remade: Collection[UUID], states: States
 ) -> Mapping[UUID, Mapping[str, Held]]:
-    held: dict[UUID, dict[str, Held]] = {one: dict(states.runs(one, journey)) for one in remade}
-    for customer_id, run, revision in await connection.fetch(sql.REVISIONS, list(remade), *journey.version):
-        # What was there before and is there again goes on behind the history of then.
-        held[customer_id].setdefault(run, Held(revision=revision + 1))
-    return held
+    begun = await begun_before(connection, list(remade), journey)
+    return {one: {**begun.get(one, {}), **states.runs(one, journey)} for one in remade}

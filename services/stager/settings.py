@@ -28,4 +28,5 @@ class Settings:
     identity_handed_over: tuple[str, ...]
     batch_records_max: int
     drain_timeout_s: float
+    retired_states_days: int
     failpoints: str

@@ -65,6 +65,10 @@ WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 GROUP 
 
 DROP_STATES = "DELETE FROM journey_states WHERE customer_id = ANY($1::uuid[])"
 
+DROP_STATES_OF = """
+DELETE FROM journey_states WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+"""
+
 # One that another transaction makes is waited for; no lock on one that was there before is held yet.
 NEW_ACCOUNTS = """
 INSERT INTO accounts (id, identity, created_at)
@@ -251,16 +255,6 @@ ON CONFLICT DO NOTHING
 """
 
 OUTBOX_COLUMNS = ("key", "value")
-
-OUTBOX_WAITING_S = """
-SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
-"""
-
-LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
-
-TAKE_OUTBOX = """
-DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value
-"""
 
 
 def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:

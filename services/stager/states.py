@@ -12,7 +12,7 @@ finds nothing due, and sets it to what is due next.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -146,6 +146,25 @@ class States:
                 row = self._rows[subject] = _Row(None, (), is_new=True)
             row.put(change)
         await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
+
+    async def drop(self, connection: Connection, version: Version) -> Counter[tuple[str | None, bool]]:
+        """Take the states of a version out of the rows, and remove the rows that have no other. Returns how
+        many were in each place, paused or not."""
+        places: Counter[tuple[str | None, bool]] = Counter()
+        empty: list[Subject] = []
+        left: list[tuple[Subject, _Row]] = []
+        for subject, row in self._rows.items():
+            dropped = row.kept.pop(version, None)
+            if dropped:
+                places[dropped.state.place, dropped.state.paused] += 1
+                if row.kept:
+                    left.append((subject, row))
+                else:
+                    empty.append(subject)
+        if empty:
+            await connection.execute(sql.DROP_STATES_OF, *_columns(empty))
+        await _write(connection, left, NEVER)
+        return places
 
     async def save_swept(
         self, connection: Connection, changes: Iterable[Change], journeys: Collection[Journey], now: datetime

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from typing import Protocol
 
 import msgspec
@@ -58,6 +59,10 @@ class EventWriter(Protocol):
         Answers within `timeout_s` seconds (plus the time of one scheduling turn) whatever the log does,
         and never raises for a record or for a log that is away: those are outcomes.
         """
+        ...
+
+    async def partitions(self, timeout_s: float) -> int | None:
+        """How many partitions the log has; None: it didn't say within `timeout_s` seconds."""
         ...
 
     def last_kept_age_s(self) -> float | None:
@@ -162,3 +167,13 @@ def is_too_large(record: NewRecord) -> bool:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: the same for every writer, and cheap."""
     return zlib.crc32(key) % partitions
+
+
+def keys_of_all(name: bytes, partitions: int) -> Sequence[bytes]:
+    """A key of each partition, for what everybody has to hear: always the same ones for a name."""
+    found: dict[int, bytes] = {}
+    numbers = count()
+    while len(found) < partitions:
+        key = b"%b#%d" % (name, next(numbers))
+        found.setdefault(partition_of(key, partitions), key)
+    return [found[partition] for partition in range(partitions)]

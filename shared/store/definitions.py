@@ -2,7 +2,8 @@
 
 A version that is *wanted* is folded beside the active one, from the moment on at which it is asked for; the
 customers of before are staged by it page by page. When all are, it *takes over*: one transaction makes it the
-active one, which is what everybody reads, and *retires* the one before it, which is folded no more.
+active one, which is what everybody reads, and *retires* the one before it, which is folded no more. What was
+retired some time ago is *cleared*: its history is left, and none of its states.
 
 What is folded has a revision. Every batch of touchpoints holds it in share, so a change of it waits for those
 under way, and each later one begins with the new: no touchpoint is stored that a wanted version has missed.
@@ -23,11 +24,12 @@ from shared.errors import ConfigError
 from shared.journey.definition import Definition
 from shared.journey.language import link, restored
 from shared.store.engine import Connection
+from shared.store.outbox import tell_version
 from shared.store.pages import BEFORE_ALL, Owners
 
 _COLUMNS = (
-    "key, version, hash, source, links, wanted_at, activated_at, retired_at, reached, customers_done, "
-    "customers_total"
+    "key, version, hash, source, links, wanted_at, activated_at, retired_at, cleared_at, reached, "
+    "customers_done, customers_total"
 )
 _REVISION = "SELECT revision FROM journeys_in_force"
 _HOLD = f"{_REVISION} FOR SHARE"
@@ -46,7 +48,7 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 _LOCK_WANTED = "SELECT FROM journey_definitions WHERE key = $1 AND wanted_at IS NOT NULL FOR UPDATE"
 _LOCK = "SELECT FROM journey_definitions WHERE key = $1 ORDER BY version FOR UPDATE"
 _GIVE_UP = """
-UPDATE journey_definitions SET wanted_at = NULL, reached = NULL, retired_at = $3
+UPDATE journey_definitions SET wanted_at = NULL, reached = NULL, retired_at = $3, cleared_at = NULL
 WHERE key = $1 AND version <> $2 AND wanted_at IS NOT NULL
 """
 _WANT = """
@@ -55,10 +57,11 @@ WHERE key = $1 AND version = $2
 """
 _RETIRE = """
 UPDATE journey_definitions SET activated_at = NULL, reached = NULL, retired_at = $2
-WHERE key = $1 AND activated_at IS NOT NULL
+WHERE key = $1 AND activated_at IS NOT NULL RETURNING version
 """
 _ACTIVATE = """
-UPDATE journey_definitions SET activated_at = $3, wanted_at = NULL, reached = NULL, retired_at = NULL
+UPDATE journey_definitions
+SET activated_at = $3, wanted_at = NULL, reached = NULL, retired_at = NULL, cleared_at = NULL
 WHERE key = $1 AND version = $2
 """
 _ANY_CUSTOMER = "SELECT EXISTS (SELECT FROM customers)"
@@ -66,6 +69,12 @@ _NEXT = f"""
 SELECT {_COLUMNS} FROM journey_definitions
 WHERE wanted_at IS NOT NULL ORDER BY wanted_at, key LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+_NEXT_RETIRED = f"""
+SELECT {_COLUMNS} FROM journey_definitions
+WHERE retired_at <= $1 AND cleared_at IS NULL AND wanted_at IS NULL
+ORDER BY retired_at, key, version LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+_CLEARED = "UPDATE journey_definitions SET cleared_at = $3 WHERE key = $1 AND version = $2"
 _COUNTED = "UPDATE journey_definitions SET customers_total = $3 WHERE key = $1 AND version = $2"
 _REACH = """
 UPDATE journey_definitions SET reached = $3, customers_done = customers_done + $4
@@ -79,7 +88,8 @@ class Version:
 
     `wanted_at` tells since when it is on its way to be active, `activated_at` since when it is. While it is
     on its way, the customers or accounts up to `reached` are staged by it, `done` of about `total` (None:
-    not counted yet). With a `retired_at` it has states that were left at that time.
+    not counted yet). With a `retired_at` it was folded until then; its states of that time are removed up to
+    `reached`, and all of them since `cleared_at`.
     """
 
     key: str
@@ -90,6 +100,7 @@ class Version:
     wanted_at: datetime | None
     activated_at: datetime | None
     retired_at: datetime | None
+    cleared_at: datetime | None
     reached: UUID
     done: int
     total: int | None
@@ -101,6 +112,11 @@ class Version:
     @property
     def is_active(self) -> bool:
         return self.activated_at is not None
+
+    @property
+    def has_old_states(self) -> bool:
+        """Whether there may be states of it from the time before it was retired."""
+        return self.retired_at is not None and self.cleared_at is None
 
     @property
     def share(self) -> float:
@@ -216,22 +232,35 @@ async def next_wanted(connection: Connection) -> Version | None:
     return None if row is None else _version(row)
 
 
+async def next_retired(connection: Connection, until: datetime) -> Version | None:
+    """A version that was retired by then and isn't cleared, and that no other transaction is at work on,
+    locked until this one ends."""
+    row = await connection.fetchrow(_NEXT_RETIRED, until)
+    return None if row is None else _version(row)
+
+
+async def cleared(connection: Connection, retired: Version, now: datetime) -> None:
+    """Keep that a version has no states any more, in the transaction that has it locked."""
+    await connection.execute(_CLEARED, retired.key, retired.version, now)
+
+
 async def count_customers(connection: Connection, wanted: Version, owners: Owners) -> None:
     """Keep how many customers or accounts there are, so that everybody can tell how far the version is."""
     total = await connection.fetchval(owners.total)
     await connection.execute(_COUNTED, wanted.key, wanted.version, total)
 
 
-async def reach(connection: Connection, wanted: Version, customer_id: UUID, customers: int) -> None:
-    """Keep that so many more customers, up to this one, are staged by the version."""
-    await connection.execute(_REACH, wanted.key, wanted.version, customer_id, customers)
+async def reach(connection: Connection, version: Version, customer_id: UUID, customers: int) -> None:
+    """Keep that so many more customers are staged by the version, which has come up to this one."""
+    await connection.execute(_REACH, version.key, version.version, customer_id, customers)
 
 
 async def take_over(connection: Connection, key: str, version: int, now: datetime) -> None:
-    """Make the version the active one, in the transaction that has it locked."""
-    await connection.execute(_RETIRE, key, now)
+    """Make the version the active one and tell consumers, in the transaction that has it locked."""
+    former = await connection.fetchval(_RETIRE, key, now)
     await connection.execute(_ACTIVATE, key, version, now)
     await connection.execute(_RAISE)
+    await tell_version(connection, key, version, former, now)
 
 
 async def retire(connection: Connection, key: str, now: datetime) -> bool:
@@ -240,10 +269,12 @@ async def retire(connection: Connection, key: str, now: datetime) -> bool:
         await connection.execute(_LOCK_WANTED, key)
         await connection.execute(_LOCK, key)
         given_up = await connection.execute(_GIVE_UP, key, 0, now)
-        retired = await connection.execute(_RETIRE, key, now)
-        if (given_up, retired) == ("UPDATE 0", "UPDATE 0"):
+        retired = await connection.fetchval(_RETIRE, key, now)
+        if given_up == "UPDATE 0" and retired is None:
             return False
         await connection.execute(_RAISE)
+        if retired is not None:
+            await tell_version(connection, key, None, retired, now)
         return True
 
 

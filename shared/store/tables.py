@@ -173,9 +173,10 @@ journey_definitions = Table(
     Column("wanted_at", _TIME, comment="since when it is on its way to be active; null: it is not"),
     Column("activated_at", _TIME, comment="since when it is the version that is read; null: it is not"),
     Column("retired_at", _TIME, comment="when it was folded last: its states are of then"),
-    Column("reached", Uuid, comment="the customers up to here are staged by it; null: none of before is"),
+    Column("reached", Uuid, comment="how far through all customers its backfill is, or its clearing"),
     Column("customers_done", BigInteger),
     Column("customers_total", BigInteger, comment="how many there were at the start, or an estimate"),
+    Column("cleared_at", _TIME, comment="since when a retired version has no states; null: it may have some"),
     Index(
         "journey_definitions_active_idx",
         "key",
@@ -231,6 +232,28 @@ stage_transitions = Table(
         "journey_key",
         "version",
         postgresql_where=text("superseded_at IS NULL"),
+    ),
+    Index(
+        "stage_transitions_late_idx",
+        "journey_key",
+        "version",
+        "recorded_at",
+        "at",
+        postgresql_where=text("superseded_at IS NULL AND recorded_at - at > interval '1 hour'"),
+    ),
+    Index(
+        "stage_transitions_early_idx",
+        "journey_key",
+        "version",
+        "at",
+        postgresql_where=text("superseded_at IS NULL AND at - recorded_at > interval '1 hour'"),
+    ),
+    Index(
+        "stage_transitions_superseded_idx",
+        "journey_key",
+        "version",
+        "superseded_at",
+        postgresql_where=text("superseded_at IS NOT NULL"),
     ),
 )
 
@@ -329,6 +352,13 @@ outbox = Table(
     Column("key", LargeBinary, nullable=False),
     Column("value", LargeBinary, nullable=False, comment="the message without its id"),
     Column("recorded_at", _TIME, nullable=False, server_default=text("now()")),
+    Column(
+        "to_all",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether it goes into each partition",
+    ),
 )
 
 sources = Table(

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import LogReplaced
-from shared.eventlog.port import RECORD_BYTES_MAX, Bounds, NewRecord, Outcome, partition_of
+from shared.eventlog.port import RECORD_BYTES_MAX, Bounds, NewRecord, Outcome, keys_of_all, partition_of
 from tests.contract.eventlog_rig import (
     APPEND_S,
     CLOSE_S,
@@ -61,6 +61,18 @@ async def test_the_key_alone_chooses_the_partition(log: LogUnderTest) -> None:
     found = await read(await log.started_reader(), PARTITIONS)
 
     assert values_by_partition(found) == {partition: [b"%d" % partition] for partition in range(PARTITIONS)}
+
+
+async def test_every_partition_can_be_told(log: LogUnderTest) -> None:
+    """A writer knows how many partitions there are, and there is a key of each for any name."""
+    writer = await log.writer()
+    partitions = await writer.partitions(APPEND_S)
+    assert partitions == PARTITIONS
+    await keep(writer, [NewRecord(key, b"all") for key in keys_of_all(b"journey", partitions)])
+
+    found = await read(await log.started_reader(), PARTITIONS)
+
+    assert values_by_partition(found) == {partition: [b"all"] for partition in range(PARTITIONS)}
 
 
 async def test_a_record_too_large_is_refused_and_its_neighbours_are_kept(log: LogUnderTest) -> None:

@@ -126,7 +126,7 @@ IN_THE_STAGER: tuple[Limit, ...] = (
     ),
     Limit("subjects of a sweep", "services.stager.sweeper:SUBJECTS_MAX", "the rest comes with the next one"),
     Limit(
-        "customers of a page of a backfill or a what-if",
+        "customers of a page of a backfill, a clearing or a what-if",
         "shared.store.pages:CUSTOMERS_MAX",
         "the rest comes with the next one",
     ),

@@ -181,12 +181,14 @@ async def test_counts_as_of_any_instant_are_those_of_the_standing_transitions(
     moments = [row["at"] for row in await store.connection.fetch("SELECT at FROM stage_transitions")]
     for number, seconds in around:
         at = (moments or [end])[number % len(moments or [end])] + timedelta(seconds=seconds)
-        counts = await counts_as_of(pool, active, at)
+        counts = await counts_as_of(pool, active, at, None, end)
         recount = await _recount(store, at)
         assert {one.stage: (one.count, one.paused) for one in counts.stages} == recount
-        flows = await flows_until(pool, active, at)
+        flows = await flows_until(pool, active, at, None, end)
         assert {(one.origin, one.to): one.count for one in flows.flows} == await _recount_flows(store, at)
-    assert (await counts_as_of(pool, active, end)).stages == (await counts_now(pool, active, end)).stages
+    assert (await counts_as_of(pool, active, end, None, end)).stages == (
+        await counts_now(pool, active, end)
+    ).stages
 
 
 async def _recount(store: ApiStore, at: datetime) -> dict[str, tuple[int, int]]:

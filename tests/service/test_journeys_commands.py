@@ -64,7 +64,7 @@ async def test_a_version_is_found_by_file_key_and_number(environ: dict[str, str]
 def test_without_a_terminal_progress_is_a_line_now_and_then() -> None:
     """And a hint when nothing moves: perhaps nobody is there to do it."""
     out, clock = io.StringIO(), ManualClock(EPOCH)
-    version = Version("everything", 1, "", "", "[]", EPOCH, None, None, BEFORE_ALL, 10, 40)
+    version = Version("everything", 1, "", "", "[]", EPOCH, None, None, None, BEFORE_ALL, 10, 40)
     with Takeover(Console(file=out, width=100), clock) as progress:
         for _ in range(3):
             progress.show_version(version)

@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 from services.stager.metrics import CATALOGUE
 from services.stager.publish import Publisher
 from shared.clock import SystemClock
-from shared.errors import FencedOut, Transient
+from shared.errors import Contended, FencedOut, Transient
 from shared.eventlog.choose import open_reader, open_writer
+from shared.eventlog.local.reader import LocalReader
+from shared.eventlog.local.writer import LocalWriter
 from shared.eventlog.port import STAGE_CHANGES, EventWriter, NewRecord, Outcome
 from shared.failpoints import Failpoints
 from shared.journey.fold import Journey
 from shared.journey.language import parse
 from shared.metrics import Metrics
+from shared.store.definitions import retire, want
 from shared.store.engine import Pool, connection_of
 from shared.touchpoint import Channel, Touchpoint
 from tests.service.staging import Staging, staging
@@ -62,6 +65,9 @@ class Hearing:
             return [Outcome.UNKNOWN] * len(records)
         outcomes = await self._writer.append(records, timeout_s)
         return [Outcome.UNKNOWN] * len(records) if self.deaf else outcomes
+
+    async def partitions(self, timeout_s: float) -> int | None:
+        return None if self.away else await self._writer.partitions(timeout_s)
 
     def last_kept_age_s(self) -> float | None:
         return self._writer.last_kept_age_s()
@@ -196,12 +202,20 @@ async def test_a_message_says_what_happened(stager: Staging, outlet: Outlet) -> 
     await outlet.publish()
     told = [msgspec.json.decode(value) for value in await outlet.messages()]
 
-    transition, correction, *added = told
+    began, transition, correction, *added = told
+    assert began == {
+        "id": 1,
+        "kind": "journey_version",
+        "journey": "everything",
+        "version": 1,
+        "former": None,
+        "known_at": "2026-01-01T00:00:00Z",
+    }
     about = {"customer": transition["customer"], "journey": "everything", "version": 1, "run": ""}
     assert transition.pop("cause")["rule"] == "buying.enter"
     assert transition == {
         **about,
-        "id": 1,
+        "id": 2,
         "kind": "transition",
         "revision": 0,
         "seq": 0,
@@ -216,7 +230,7 @@ async def test_a_message_says_what_happened(stager: Staging, outlet: Outlet) -> 
     assert correction.pop("cause") == {"touchpoint": added[0]["cause"]["touchpoint"], "rule": None}
     assert correction == {
         **about,
-        "id": 2,
+        "id": 3,
         "kind": "correction",
         "revision": 1,
         "at": "2026-01-02T00:00:00Z",
@@ -233,6 +247,7 @@ async def test_a_message_says_what_happened(stager: Staging, outlet: Outlet) -> 
 
 async def test_what_was_rolled_back_is_not_told(stager: Staging, outlet: Outlet) -> None:
     """A batch that is fenced out tells nothing."""
+    await outlet.publish()
     await stager.store.claim(0, 0)
     with pytest.raises(FencedOut):
         await stager.commit(LIVE, touchpoint("bo", 1))
@@ -261,9 +276,93 @@ async def test_a_definition_that_is_new_tells_no_history_of_before(
         await outlet.publish()
 
     told = [msgspec.json.decode(value) for value in await outlet.messages()]
-    meanwhile, after = told[counts[0] : counts[1]], told[counts[1] :]
+    *meanwhile, took_over = told[counts[0] : counts[1]]
+    after = told[counts[1] :]
     assert {one["version"] for one in meanwhile} == {1}
+    assert (took_over["kind"], took_over["version"], took_over["former"]) == ("journey_version", 2, 1)
     assert [(one["version"], one["to"]) for one in after] == [(2, "considering")]
+
+
+async def test_what_is_told_of_two_versions_lies_on_either_side_of_the_takeover(
+    stager: Staging, outlet: Outlet
+) -> None:
+    """While touchpoints keep coming, versions take over from one another, and one is let go and taken back:
+    every change that is told is of the version that was read last, as the messages before it say."""
+    versions = [parse(EVERYTHING.replace("version: 1", f"version: {number}"), "v") for number in (1, 2)]
+    over = asyncio.Event()
+    committed: list[str] = []
+
+    async def live() -> None:
+        for number in count():
+            who, type_ = f"l{number % 7}", TYPES[number % 4]
+            try:
+                await stager.commit(LIVE, touchpoint(who, number % 40, type_))
+                committed.append(who)
+            except Contended:
+                await stager.in_force.follow()
+            if over.is_set():
+                return
+
+    async def some_more() -> bool:
+        if len(committed) < 10:
+            return False
+        committed.clear()
+        return True
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(live())
+        for turn in range(8):
+            await eventually_async(some_more, until=bool)
+            async with connection_of(stager.pool) as connection:
+                if turn % 4 == 3:
+                    assert await retire(connection, "everything", LIVE)
+                else:
+                    await want(connection, versions[(turn + 1) % 2], LIVE)
+            await stager.backfill(LIVE)
+        over.set()
+
+    await outlet.publish()
+    told_of = [msgspec.json.decode(value) for value in await outlet.messages()]
+    read = [(one["version"], one["former"]) for one in told_of if one["kind"] == "journey_version"]
+    assert read == [(1, None), (2, 1), (1, 2), (2, 1), (None, 2), (2, None), (1, 2), (2, 1), (None, 2)]
+    # Of a version that took over, the histories are the API's to tell.
+    assert [one for one in (await outlet.consumer()).wrong if "version" in one] == []
+
+
+async def test_each_partition_hears_of_a_takeover(stager: Staging, outlet: Outlet, tmp_path: Path) -> None:
+    """Between the same messages, so who reads one partition knows which version each change in it is of; and
+    as a message of the journey, so that a log that keeps the last one of each key keeps it."""
+    log = await LocalWriter.open(tmp_path / "three", SystemClock(), 3)
+    publisher = Publisher(stager.pool, log, outlet.metrics, Failpoints())
+    await stager.commit(LIVE, *(touchpoint(f"p{number}", 1) for number in range(20)))
+    async with connection_of(stager.pool) as connection:
+        await retire(connection, "everything", LIVE)
+    while await publisher.publish():
+        pass
+    reader = await LocalReader.open(tmp_path / "three", SystemClock(), 3)
+    told: dict[int, list[str]] = {partition: [] for partition in range(3)}
+    for partition in told:
+        reader.start(partition, 0)
+    while records := await reader.poll(1_000, 0.01):
+        for record in records:
+            told[record.partition].append(msgspec.json.decode(record.value)["kind"])
+    await reader.close(5)
+    await log.close(5)
+
+    assert [(kinds[0], kinds[-1]) for kinds in told.values()] == [("journey_version",) * 2] * 3
+    assert all(kinds.count("journey_version") == 2 and len(kinds) > 2 for kinds in told.values())
+
+
+async def test_only_what_changes_who_is_read_is_told(stager: Staging, outlet: Outlet) -> None:
+    """Not that a version is asked for or given up, and not what is active already."""
+    await stager.commit(LIVE, touchpoint("ida", 1))
+    await outlet.publish()
+    newer = parse(EVERYTHING.replace("version: 1", "version: 2"), "newer.yaml")
+    async with connection_of(stager.pool) as connection:
+        for asked in (JOURNEY.definition, newer, JOURNEY.definition):
+            await want(connection, asked, LIVE)
+
+    assert await outlet.waiting() == 0
 
 
 async def test_several_publishers_tell_nothing_twice(stager: Staging, outlet: Outlet) -> None:

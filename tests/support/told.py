@@ -5,7 +5,8 @@ one id, and no other.
 was told wrongly, one a line, and ends with 1 if there is any.
 
 It keeps the highest id of each customer, drops what doesn't exceed it, and makes the histories by the
-messages alone. Then they must be those of the store.
+messages alone. Then they must be those of the store. Of a journey it knows which version is read: whatever
+has a higher id than what told it so is about that one.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Consumer:
         self.told: dict[tuple[Run, int, int], Mapping[str, Any]] = {}
         self.places: dict[Run, tuple[str | None, bool]] = {}
         self.merged: dict[str, str] = {}
+        self.read: dict[str, Mapping[str, Any]] = {}
         self.repeated = 0
         self.wrong: list[str] = []
         self._highest: dict[str, int] = {}
@@ -55,6 +57,9 @@ class Consumer:
     def receive(self, value: bytes) -> None:
         """Take a message, in the order of its partition."""
         message: dict[str, Any] = msgspec.json.decode(value)
+        if message["kind"] == "journey_version":
+            self._take_over(message)
+            return
         customer = message["customer"]
         if message["id"] <= self._highest.get(customer, 0):
             self.repeated += 1
@@ -72,6 +77,11 @@ class Consumer:
             self._check(not left, "comes after the begin of a history", message)
             return
         self._check(customer not in self.merged, "is about a customer that is another one's", message)
+        read = self.read.get(message["journey"])
+        if read and message["id"] > read["id"]:
+            self._check(
+                message["version"] == read["version"], "is about a version that nobody reads", message
+            )
         run = (customer, message["journey"], message["version"], message["run"])
         history = self.histories[run]
         self._check(message["from"] == self.places.get(run, (None, False))[0], "begins elsewhere", message)
@@ -86,6 +96,14 @@ class Consumer:
             self._check(key not in self.told, "comes under two ids", message)
             self.told[key] = message
             history.append(message)
+
+    def _take_over(self, message: Mapping[str, Any]) -> None:
+        before = self.read.get(message["journey"])
+        # There is one in each partition.
+        if before is None or message["id"] > before["id"]:
+            if before:
+                self._check(message["former"] == before["version"], "replaces another version", message)
+            self.read[message["journey"]] = message
 
     def differences(self, transitions: Sequence[Mapping[str, Any]]) -> list[str]:
         """What it was told wrongly or not at all, given the store's transitions (`TRANSITIONS`)."""

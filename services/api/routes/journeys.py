@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -43,6 +44,7 @@ _COUNTS_EXAMPLE = {
     "journey": "purchase-lifecycle",
     "version": 2,
     "at": "2026-03-01T12:00:00Z",
+    "known_at": "2026-03-02T06:00:00Z",
     "stages": [
         {"stage": "first", "kind": "stage", "labels": _FIRST, "count": 1204, "paused": 17},
         {"stage": "dormant", "kind": "exit", "labels": _DORMANT, "count": 88, "paused": 0},
@@ -54,6 +56,7 @@ _FLOWS_EXAMPLE = {
     "journey": "purchase-lifecycle",
     "version": 2,
     "at": "2026-03-01T12:00:00Z",
+    "known_at": "2026-03-02T06:00:00Z",
     "flows": [
         {"from": "first", "to": "repeat", "count": 1310},
         {"from": "first", "to": "dormant", "count": 88},
@@ -62,9 +65,23 @@ _FLOWS_EXAMPLE = {
 
 
 class AsOfParameters(Parameters):
-    """As of when the answer is asked for."""
+    """As of when the answer is asked for, and as known when."""
 
     at: Time | None = Field(default=None, description="event time, not in the future; absent: now")
+    known_at: Time | None = Field(
+        default=None, description="when Rejse knew it, that instant included; absent: as it is known now"
+    )
+
+    def times(self, clock: Clock) -> tuple[datetime | None, datetime | None]:
+        """Both times.
+
+        Raises:
+            Problem: 422, one lies in the future.
+        """
+        return (
+            None if self.at is None else past("at", self.at, clock),
+            None if self.known_at is None else past("known_at", self.known_at, clock),
+        )
 
 
 def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock) -> None:
@@ -83,22 +100,27 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
-        """How many runs are in each stage and exit, now or as of a past time: customers, unless the journey
-        is about accounts or things. `paused` says how many of `count` are paused; places without any are
-        listed too."""
-        active = active_journey(reference, key)
-        if wanted.at is None:
-            return Answer(await counts_now(pool, active, clock.now()))
-        return Answer(await counts_as_of(pool, active, past("at", wanted.at, clock)))
+        """How many runs are in each stage and exit, now or as of a past time, as it is known now or was known
+        at another past time: customers, unless the journey is about accounts or things. `paused` says how
+        many of `count` are paused; places without any are listed too.
+
+        With `known_at` it takes the longer, the more was recorded late since then.
+        """
+        active, now = active_journey(reference, key), clock.now()
+        at, known_at = wanted.times(clock)
+        if at is None and known_at is None:
+            return Answer(await counts_now(pool, active, now))
+        return Answer(await counts_as_of(pool, active, at or now, known_at, now))
 
     async def get_flows(
         key: JourneyKey,
         wanted: Annotated[AsOfParameters, Query()],
     ) -> Response:
-        """How often runs have gone from one stage or exit to another, up to now or to a past time."""
-        active = active_journey(reference, key)
-        at = clock.now() if wanted.at is None else past("at", wanted.at, clock)
-        return Answer(await flows_until(pool, active, at))
+        """How often runs have gone from one stage or exit to another, up to now or to a past time, as it is
+        known now or was known at another past time."""
+        active, now = active_journey(reference, key), clock.now()
+        at, known_at = wanted.times(clock)
+        return Answer(await flows_until(pool, active, at or now, known_at, now))
 
     router.add_api_route(
         "/v1/journeys",

@@ -260,11 +260,13 @@ class PlaceCount(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The runs in each stage and exit of a journey, in the definition's order, at a time."""
+    """The runs in each stage and exit of a journey, in the definition's order, at a time, as Rejse knew it at
+    `known_at`."""
 
     journey: str
     version: int
     at: datetime
+    known_at: datetime
     stages: Sequence[PlaceCount]
 
 
@@ -277,11 +279,13 @@ class Flow(msgspec.Struct, frozen=True):
 
 
 class Flows(msgspec.Struct, frozen=True):
-    """All moves between the stages and exits of a journey up to a time; pauses are none."""
+    """All moves between the stages and exits of a journey up to a time, as Rejse knew it at `known_at`;
+    pauses are none."""
 
     journey: str
     version: int
     at: datetime
+    known_at: datetime
     flows: Sequence[Flow]
 
 

@@ -26,7 +26,7 @@ _LINE = re.compile(r"(?:line (\d+): )?(.*)")
 class JourneyVersion(msgspec.Struct, frozen=True):
     """A version of a journey. The `active` one is read; one that is `on_its_way` has staged so many of about
     so many customers (null: not counted yet) and takes over when it has staged all; one that was `retired`
-    is folded no more; one that is `stored` never took over."""
+    is folded no more, and has no states since it was cleared; one that is `stored` never took over."""
 
     key: str
     version: int
@@ -36,6 +36,7 @@ class JourneyVersion(msgspec.Struct, frozen=True):
     wanted_at: datetime | None = None
     activated_at: datetime | None = None
     retired_at: datetime | None = None
+    cleared_at: datetime | None = None
 
 
 class JourneyVersions(msgspec.Struct, frozen=True):
@@ -159,6 +160,7 @@ def told(version: Version) -> JourneyVersion:
         version.wanted_at,
         version.activated_at,
         version.retired_at,
+        version.cleared_at,
     )
 
 

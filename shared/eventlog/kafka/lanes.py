@@ -137,6 +137,9 @@ class Lanes:
         self._lanes = [_Lane(partition) for partition in range(partitions)]
         self._producer = producer
 
+    def __len__(self) -> int:
+        return len(self._lanes)
+
     def enter(self, call: Call) -> None:
         """Queue what is unsettled of a call."""
         routed: defaultdict[int, list[int]] = defaultdict(list)

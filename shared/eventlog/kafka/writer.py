@@ -85,6 +85,14 @@ class KafkaWriter:
         # A copy: an answer that comes too late must not change what the caller was told.
         return tuple(call.outcomes)
 
+    async def partitions(self, timeout_s: float) -> int | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                producer = await self._started()
+        except TimeoutError:
+            return None
+        return None if producer is None else len(producer.lanes)
+
     def last_kept_age_s(self) -> float | None:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
 

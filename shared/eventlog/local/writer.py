@@ -96,6 +96,9 @@ class LocalWriter:
                 pass
         return call.outcomes
 
+    async def partitions(self, timeout_s: float) -> int:
+        return self.log.partitions
+
     def last_kept_age_s(self) -> float | None:
         return None if self._last_kept_s is None else self._clock.monotonic_s() - self._last_kept_s
 
