@@ -12,10 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from services.stager import identity, sql
-from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
+from services.stager.accounts import NO_ACCOUNTS, Arrived, FiledAccounts, file_accounts
 from services.stager.batch import Incoming
 from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair
 from services.stager.moving import hand_over, merge
@@ -53,6 +54,15 @@ class Filed:
         return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
 
 
+class _Locked(NamedTuple):
+    """What locked customers say: whether another transaction has altered the identities of one, and which of
+    them are members of accounts, or were told by what was known of that once."""
+
+    altered: bool
+    members: Sequence[UUID]
+    outdated: Sequence[UUID]
+
+
 NOTHING = Filed({}, frozenset())
 _NO_ID = UUID(int=0)
 
@@ -74,7 +84,7 @@ async def file_touchpoints(
     """
     if not fresh:
         return NOTHING
-    filing, pairs = await _decide(connection, fresh, snapshot, limits, known_pairs, new_id, now)
+    filing, pairs, locked = await _decide(connection, fresh, snapshot, limits, known_pairs, new_id, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
@@ -83,12 +93,10 @@ async def file_touchpoints(
         await merge(connection, filing.merged, filing.into, now)
         remade |= {stays: filing.merged[goes] for goes, stays in sorted(filing.into.items())}
     await _store(connection, by_customer)
-    namings = [
-        Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
-    ]
-    accounts = await file_accounts(connection, namings, now)
     if filing.handovers:
-        remade |= await hand_over(connection, filing.handovers, now)
+        remade |= await hand_over(connection, filing.handovers)
+    arrived = _arrived(by_customer, fresh, filing, locked, remade)
+    accounts = await file_accounts(connection, arrived, now)
     if filing.altered:
         await connection.execute(sql.RELINKED, list(filing.altered))
     if filing.refusals:
@@ -106,6 +114,26 @@ async def file_touchpoints(
     )
 
 
+def _arrived(
+    by_customer: Mapping[UUID, Sequence[Incoming]],
+    fresh: Sequence[Incoming],
+    filing: Filing,
+    locked: _Locked,
+    remade: Mapping[UUID, UUID],
+) -> Arrived:
+    names: defaultdict[UUID, list[str]] = defaultdict(list)
+    for number, account in filing.accounts:
+        names[fresh[number].uid].append(account)
+    return Arrived(
+        by_customer,
+        names,
+        {filing.into.get(one, one) for one in locked.members},
+        {filing.into.get(one, one) for one in locked.outdated},
+        frozenset(filing.new_customers),
+        remade,
+    )
+
+
 async def _decide(
     connection: Connection,
     fresh: Sequence[Incoming],
@@ -114,9 +142,9 @@ async def _decide(
     known_pairs: KnownPairs,
     new_id: NewId,
     now: datetime,
-) -> tuple[Filing, Sequence[Pair]]:
-    """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; and the
-    pairs among that."""
+) -> tuple[Filing, Sequence[Pair], _Locked]:
+    """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; the
+    pairs among that, and what the locked say."""
     claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
     made: list[UUID] = []
 
@@ -127,12 +155,13 @@ async def _decide(
     filing = identity.file(claims, await _known(connection, claims), limits, make)
     pairs = known_pairs.new_of(filing.pairs)
     await _learn(connection, filing, pairs, now)
-    if await _lock(connection, filing, snapshot):
+    locked = await _lock(connection, filing, snapshot)
+    if locked.altered:
         known = await _known(connection, claims, but_for={link.identity for link in filing.new_links})
         ids = iter(made)
         if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
             raise Contended("a customer's identities were altered by another transaction")
-    return filing, pairs
+    return filing, pairs, locked
 
 
 async def _known(
@@ -176,7 +205,8 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         Contended: another transaction made one of the identities first.
     """
     if filing.new_customers:
-        await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now)
+        members = list({filing.customer_ids[number] for number, _ in filing.accounts})
+        await connection.execute(sql.NEW_CUSTOMERS, filing.new_customers, now, members)
     if filing.new_links:
         links = sorted(filing.new_links, key=lambda link: link.identity)
         status = await connection.execute(
@@ -200,9 +230,8 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         )
 
 
-async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
-    """Lock all customers that are about to change. Returns whether another transaction has altered the
-    identities of one since the snapshot.
+async def _lock(connection: Connection, filing: Filing, snapshot: str) -> _Locked:
+    """Lock all customers that are about to change, to hear what they say since the snapshot.
 
     Raises:
         Contended: one of them isn't there any more.
@@ -217,7 +246,7 @@ async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
     assert locked is not None
     if locked["count"] != len(ids):
         raise Contended("a customer was merged by another transaction")
-    return bool(locked["relinked"])
+    return _Locked(bool(locked["relinked"]), locked["members"] or (), locked["outdated"] or ())
 
 
 async def _store(connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]]) -> None:

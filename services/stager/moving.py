@@ -30,16 +30,15 @@ async def merge(
     stays = [into[one] for one in goes]
     for statement in sql.MERGE:
         await connection.execute(statement, goes, stays)
-    while rows_of(await connection.execute(sql.MERGE_TOUCHPOINTS, goes, stays, at_once)) >= at_once:
-        pass
+    for statement in (sql.MERGE_TOUCHPOINTS, sql.MERGE_ACCOUNT_TOUCHPOINTS):
+        while rows_of(await connection.execute(statement, goes, stays, at_once)) >= at_once:
+            pass
     for statement in sql.MERGED_AWAY:
         await connection.execute(statement, goes)
     await connection.execute(sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
 
 
-async def hand_over(
-    connection: Connection, handovers: Sequence[Handover], now: datetime
-) -> Mapping[UUID, UUID]:
+async def hand_over(connection: Connection, handovers: Sequence[Handover]) -> Mapping[UUID, UUID]:
     """Let identities be those of other customers, from an instant on, with the touchpoints that belong to
     whoever has them; the customers must be locked. Returns the customers whose timelines have changed, with
     the touchpoint that did it."""
@@ -63,12 +62,12 @@ async def hand_over(
         await connection.execute(sql.HAND_OVER, list(has_now), list(has_now.values()))
     moved: dict[UUID, UUID] = {}
     for one in handovers:
-        if await _move(connection, one, now):
+        if await _move(connection, one):
             moved[one.giver_id] = moved[one.holder.customer_id] = one.holder.touchpoint_id
     return moved
 
 
-async def _move(connection: Connection, handover: Handover, now: datetime) -> bool:
+async def _move(connection: Connection, handover: Handover) -> bool:
     giver_id, taker_id = handover.giver_id, handover.holder.customer_id
     rows = await connection.fetch(sql.TOUCHPOINTS_OF, giver_id, *handover.begin, *handover.end)
     places = [row[:2] for row in rows if _strongest(row["body"]) == handover.identity]
@@ -76,11 +75,7 @@ async def _move(connection: Connection, handover: Handover, now: datetime) -> bo
         return False
     times, ids = [at for at, _ in places], [id_ for _, id_ in places]
     await connection.execute(sql.MOVE_TOUCHPOINTS, giver_id, taker_id, times, ids)
-    status = await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)
-    if rows_of(status):
-        owners = [giver_id, taker_id]
-        await connection.execute(sql.DROP_MEMBERS, owners)
-        await connection.execute(sql.MEMBERS_BY_TOUCHPOINTS, owners, now)
+    await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)
     return True
 
 

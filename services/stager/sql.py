@@ -2,8 +2,8 @@
 
 Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, new identities and
 pairs of them, customers, new accounts, accounts, states, counters; and within each by key. Whoever alters
-what a customer has, identities among it, has locked the customer. So two of them never wait for one another
-in a circle.
+what a customer has, identities among it, has locked the customer; and an account, whoever lets its timeline
+get touchpoints or lose some. So two of them never wait for one another in a circle.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ CROSS JOIN LATERAL (
 ) AS h ORDER BY identity, since, touchpoint_id
 """
 
-NEW_CUSTOMERS = "INSERT INTO customers (id, created_at) SELECT unnest($1::uuid[]), $2"
+NEW_CUSTOMERS = """
+INSERT INTO customers (id, created_at, is_member)
+SELECT n.id, $2, n.id = ANY($3::uuid[]) FROM unnest($1::uuid[]) AS n (id)
+"""
 
 NEW_IDENTITIES = """
 INSERT INTO identities (identity, customer_id, touchpoint_id, since, linked_at)
@@ -73,13 +76,16 @@ SELECT *, $5::timestamptz FROM unnest($1::text[], $2::text[], $3::uuid[], $4::ti
 ON CONFLICT DO NOTHING
 """
 
-# Counted, so that nothing is sent of those that are known anyway. One that was merged away is not there any
-# more; `relinked` are those whose identities another transaction has altered behind a snapshot.
+# Counted, so that nothing is sent of those that are known anyway, but for members of accounts. One that was
+# merged away is not there any more; `relinked` are those whose identities another transaction has altered
+# behind a snapshot.
 LOCK_CUSTOMERS = """
 SELECT count(*), count(*) FILTER (
     WHERE NOT pg_visible_in_snapshot(relinked::text::xid8, $2::text::pg_snapshot)
-) AS relinked
-FROM (SELECT relinked FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE) AS locked
+) AS relinked, array_agg(id) FILTER (WHERE is_member) AS members,
+    array_agg(id) FILTER (WHERE is_member IS NULL) AS outdated
+FROM (SELECT id, relinked, is_member FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE)
+    AS locked
 """
 
 RELINKED = """
@@ -92,7 +98,7 @@ LOCK_ALL_CUSTOMERS = f"SELECT count(*) FROM ({_LOCKED}) AS locked"
 
 LOCK_FREE_CUSTOMERS = f"{_LOCKED} SKIP LOCKED"
 
-_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases", "account_touchpoints")
+_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases")
 # What becomes another customer's: $1 goes, $2 stays.
 _MERGED = "unnest($1::uuid[], $2::uuid[]) AS m (goes, stays)"
 
@@ -102,8 +108,8 @@ MERGE = (
         for table in _OF_CUSTOMERS
     ),
     f"""
-    INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-    SELECT m.stays, t.account_id, t.touchpoint_id, t.linked_at
+    INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at, since, until)
+    SELECT m.stays, t.account_id, t.touchpoint_id, t.linked_at, t.since, t.until
     FROM {_MERGED} JOIN account_members AS t ON t.customer_id = m.goes
     ORDER BY t.linked_at, t.touchpoint_id ON CONFLICT DO NOTHING
     """,
@@ -125,6 +131,14 @@ FROM {_MERGED} CROSS JOIN LATERAL (
     SELECT occurred_at, id FROM touchpoints WHERE customer_id = m.goes ORDER BY occurred_at, id LIMIT $3
 ) AS n
 WHERE t.customer_id = m.goes AND t.occurred_at = n.occurred_at AND t.id = n.id
+"""
+
+MERGE_ACCOUNT_TOUCHPOINTS = f"""
+UPDATE account_touchpoints AS t SET customer_id = m.stays
+FROM {_MERGED} CROSS JOIN LATERAL (
+    SELECT account_id, occurred_at, id FROM account_touchpoints WHERE customer_id = m.goes LIMIT $3
+) AS n
+WHERE t.account_id = n.account_id AND t.occurred_at = n.occurred_at AND t.id = n.id
 """
 
 MERGED_AWAY = tuple(
@@ -167,15 +181,6 @@ MOVE_ACCOUNT_TOUCHPOINTS = """
 UPDATE account_touchpoints SET customer_id = $2 WHERE customer_id = $1 AND id = ANY($3::uuid[])
 """
 
-DROP_MEMBERS = "DELETE FROM account_members WHERE customer_id = ANY($1::uuid[])"
-
-MEMBERS_BY_TOUCHPOINTS = """
-INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-SELECT DISTINCT ON (customer_id, account_id) customer_id, account_id, id, $2::timestamptz
-FROM account_touchpoints WHERE customer_id = ANY($1::uuid[])
-ORDER BY customer_id, account_id, occurred_at, id
-"""
-
 NEW_CONFLICTS = """
 INSERT INTO identity_conflicts AS c
     (customer_id, identity, kind, other_id, touchpoint_id, count, first_at, last_at)
@@ -193,24 +198,11 @@ WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 GROUP 
 
 DROP_STATES = "DELETE FROM journey_states WHERE customer_id = ANY($1::uuid[])"
 
-# One that another transaction makes is waited for; no lock on one that was there before is held yet.
-NEW_ACCOUNTS = """
-INSERT INTO accounts (id, identity, created_at)
-SELECT *, $3::timestamptz FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING RETURNING id
-"""
-
 _LOCKED_ACCOUNTS = "SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
 LOCK_ACCOUNTS = f"SELECT count(*) FROM ({_LOCKED_ACCOUNTS}) AS locked"
 
 LOCK_FREE_ACCOUNTS = f"{_LOCKED_ACCOUNTS} SKIP LOCKED"
-
-NEW_MEMBERS = """
-INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
-"""
-
-ACCOUNT_TOUCHPOINT_COLUMNS = ("account_id", "occurred_at", "id", "customer_id")
 
 TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 

@@ -38,6 +38,12 @@ customers = Table(
     Column("id", Uuid, primary_key=True),
     Column("created_at", _TIME, nullable=False),
     Column("relinked", BigInteger, comment="the transaction that altered its identities last"),
+    Column(
+        "is_member",
+        Boolean,
+        server_default=text("false"),
+        comment="whether it has named an account; null: it has, and its timeline is to be told anew",
+    ),
 )
 
 customer_aliases = Table(
@@ -121,8 +127,10 @@ account_members = Table(
     metadata,
     Column("customer_id", Uuid, primary_key=True),
     Column("account_id", Uuid, primary_key=True),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked them: the evidence"),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the first that names the account: the evidence"),
     Column("linked_at", _TIME, nullable=False),
+    Column("since", _TIME, comment="event time of the evidence; null: not known"),
+    Column("until", _TIME, comment="when the customer left the account; null: it is a member"),
     Index("account_members_account_id_idx", "account_id", "customer_id"),
 )
 
@@ -133,6 +141,14 @@ account_touchpoints = Table(
     Column("occurred_at", _TIME, primary_key=True),
     Column("id", Uuid, primary_key=True),
     Column("customer_id", Uuid, nullable=False, comment="under whom the touchpoint is filed"),
+    Column(
+        "named",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="whether it names the account; else its customer acts for it",
+    ),
+    Index("account_touchpoints_customer_id_idx", "customer_id", "named", "occurred_at", "id"),
 )
 
 touchpoint_ids = Table(
