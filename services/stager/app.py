@@ -20,6 +20,7 @@ from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
 from services.stager.publish import Publisher
+from services.stager.retelling import Retelling
 from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
@@ -95,6 +96,7 @@ async def serve(
         loop = Loop(reader, store, partitions, metrics, clock, settings.batch_records_max)
         sweeper = Sweeper(pool, in_force, shard, clock, tells=tells)
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
+        retelling = Retelling(pool, in_force, shard, clock, tells=tells)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
@@ -103,6 +105,7 @@ async def serve(
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
                 tasks.create_task(_backfill(backfill, metrics, stop), name="backfill"),
+                tasks.create_task(_retell(retelling, stop), name="retelling"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
             ]
             if tells:
@@ -246,6 +249,22 @@ async def _backfill(backfill: Backfill, metrics: Metrics, stop: asyncio.Event) -
         if page.took_over:
             log.info("took_over", extra=fields(journey=page.version.key, version=page.version.version))
         await wait_for_stop(stop, page.seconds)
+
+
+async def _retell(retelling: Retelling, stop: asyncio.Event) -> None:
+    """Bring members of before up to the rule, until there are none left."""
+    while not stop.is_set():
+        try:
+            seconds = await retelling.page()
+        except Contended:
+            continue
+        except Transient as error:
+            log.warning("retelling_failed", extra=fields(error=str(error)))
+            await wait_for_stop(stop, RETRY_S)
+            continue
+        if seconds is None:
+            return
+        await wait_for_stop(stop, seconds)
 
 
 async def _follow(in_force: InForce, stop: asyncio.Event) -> None:

@@ -60,6 +60,15 @@ CROSS JOIN LATERAL (
 ) AS a ORDER BY n.customer_id, t.occurred_at, t.id
 """
 
+# Whoever is in a batch is told anew there. The evidence of a membership stands for what asks for it.
+LOCK_OUTDATED = """
+SELECT id, (
+    SELECT touchpoint_id FROM account_members WHERE customer_id = locked.id ORDER BY account_id LIMIT 1
+) FROM (
+    SELECT id FROM customers WHERE is_member IS NULL ORDER BY id LIMIT $1 FOR UPDATE
+) AS locked
+"""
+
 DROP_ACCOUNT_TOUCHPOINTS = """
 DELETE FROM account_touchpoints AS a
 USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS n (account_id, occurred_at, id)

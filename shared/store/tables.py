@@ -44,6 +44,7 @@ customers = Table(
         server_default=text("false"),
         comment="whether it has named an account; null: it has, and its timeline is to be told anew",
     ),
+    Index("customers_outdated_idx", "id", postgresql_where=text("is_member IS NULL")),
 )
 
 customer_aliases = Table(

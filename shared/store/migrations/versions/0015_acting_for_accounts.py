@@ -1,7 +1,7 @@
 """Touchpoints that name no account and are about those that their customers act for; members who leave.
 
-What is there names its accounts. Of those who are members already the timelines are told anew when they are
-met next, so until then they are as they were.
+What is there names its accounts. Those who are members already are marked: the stager tells their timelines
+anew, which needs a fold.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _STATEMENTS = (
     """,
     "ALTER TABLE customers ADD COLUMN is_member bool DEFAULT false",
     "UPDATE customers SET is_member = NULL WHERE id IN (SELECT customer_id FROM account_members)",
+    "CREATE INDEX customers_outdated_idx ON customers (id) WHERE is_member IS NULL",
 )
 
 
