@@ -10,18 +10,19 @@ be folded anew.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from asyncpg import Record
+
 from services.stager import sql, sql_accounts
 from services.stager.batch import Incoming
 from services.stager.membership import LEAVING, WHOLE, Accounts, Said, Span, about, meet
 from services.stager.sql import columns
-from shared.journey.touch import Position
 from shared.store.engine import Connection
 from shared.store.ids import account_uid
 
@@ -61,28 +62,32 @@ NO_ACCOUNTS = FiledAccounts({})
 
 
 class _Row(NamedTuple):
-    """That a touchpoint is about an account, as the store has it."""
+    """That a touchpoint is about an account, as the store has it. It names the account, perhaps because its
+    customer leaves it; or it names none (`leaves` is None)."""
 
     account_id: UUID
     at: datetime
     id: UUID
     customer_id: UUID
-    named: bool
+    leaves: bool | None
 
 
 @dataclass(slots=True)
 class _Changes:
-    """What becomes another of what touchpoints are about, the touchpoints by which it does, and of whom it is
-    to be looked at whether they are members."""
+    """What becomes another of what touchpoints are about, and the touchpoints by which it does, by customer.
+    Of the pairs of a customer and an account in `members_of` it is to be looked at whether one is the other's
+    member. `filed` has what new touchpoints are about, as far as that is among the changes."""
 
-    added: set[_Row] = field(default_factory=set)
-    dropped: set[_Row] = field(default_factory=set)
+    added: list[_Row] = field(default_factory=list)
+    dropped: list[_Row] = field(default_factory=list)
     causes: dict[UUID, UUID] = field(default_factory=dict)
     members_of: set[tuple[UUID, UUID]] = field(default_factory=set)
+    filed: dict[UUID, Accounts] = field(default_factory=dict)
 
     def add(self, customer_id: UUID, said: Said, accounts: Iterable[UUID]) -> None:
-        at, id_ = said.position
-        self.added |= {_Row(one, at, id_, customer_id, bool(said.names)) for one in accounts}
+        """Let a touchpoint be about accounts."""
+        leaves = said.leaves if said.names else None
+        self.added += [_Row(one, *said.position, customer_id, leaves) for one in accounts]
 
 
 async def file_accounts(connection: Connection, arrived: Arrived, now: datetime) -> FiledAccounts:
@@ -91,15 +96,15 @@ async def file_accounts(connection: Connection, arrived: Arrived, now: datetime)
     if not (arrived.names or arrived.members or arrived.outdated):
         return NO_ACCOUNTS
     ids = {name: account_uid(name) for names in arrived.names.values() for name in names}
-    names = {uid: frozenset(ids[name] for name in names) for uid, names in arrived.names.items()}
-    whole = await _whole(connection, arrived)
-    changes = _Changes()
-    altered = await _meet(connection, arrived, whole, names, changes)
-    spans = {**dict.fromkeys(whole, WHOLE), **altered}
-    await _tell_anew(connection, spans, names, changes)
-    changes.causes |= whole
     fresh = {one.uid: one for incoming in arrived.by_customer.values() for one in incoming}
-    return await _write(connection, changes, whole, ids, fresh, now)
+    namings = {
+        uid: _said(fresh[uid], frozenset(ids[name] for name in names)) for uid, names in arrived.names.items()
+    }
+    whole = await _whole(connection, arrived)
+    changes = _Changes(causes=whole)
+    altered = await _meet(connection, arrived, whole.keys(), namings, changes)
+    await _tell_anew(connection, {**dict.fromkeys(whole, WHOLE), **altered}, namings, changes)
+    return await _write(connection, changes, list(whole), ids, fresh, now)
 
 
 async def tell_anew(
@@ -111,7 +116,12 @@ async def tell_anew(
     now: these are locked, and to be folded anew."""
     changes = _Changes(causes=dict(customers))
     await _tell_anew(connection, dict.fromkeys(customers, WHOLE), {}, changes)
-    return (await _write(connection, changes, customers, {}, {}, now)).remade
+    return (await _write(connection, changes, list(customers), {}, {}, now)).remade
+
+
+def _said(incoming: Incoming, names: Accounts = _NAMES_NONE) -> Said:
+    one = incoming.touchpoint
+    return Said((one.occurred_at, incoming.uid), names, one.type == LEAVING)
 
 
 async def _whole(connection: Connection, arrived: Arrived) -> dict[UUID, UUID]:
@@ -136,38 +146,25 @@ async def _meet(
     connection: Connection,
     arrived: Arrived,
     whole: Collection[UUID],
-    names: Mapping[UUID, Accounts],
+    namings: Mapping[UUID, Said],
     changes: _Changes,
 ) -> Mapping[UUID, Span]:
-    """Let new touchpoints of customers be about their accounts. Returns where in the timelines of the
-    customers others are about other accounts now."""
+    """Let new touchpoints be about accounts, but for those of customers whose `whole` timelines are told
+    anew. Returns where in the timelines of the others touchpoints of before are about other accounts now."""
     new: dict[UUID, list[Said]] = {}
     for customer_id, incoming in arrived.by_customer.items():
-        is_new = customer_id in arrived.new_customers
-        if customer_id in whole or not (
-            customer_id in arrived.members or (is_new and any(one.uid in names for one in incoming))
-        ):
+        if customer_id in whole:
             continue
-        new[customer_id] = sorted(
-            Said(
-                (one.touchpoint.occurred_at, one.uid),
-                names.get(one.uid, _NAMES_NONE),
-                one.touchpoint.type == LEAVING,
-            )
-            for one in incoming
-        )
+        if customer_id in arrived.members or any(one.uid in namings for one in incoming):
+            new[customer_id] = sorted(namings.get(one.uid) or _said(one) for one in incoming)
     known = await _namings_around(
-        connection,
-        {
-            customer_id: (said[0].position, said[-1].position)
-            for customer_id, said in new.items()
-            if customer_id not in arrived.new_customers
-        },
+        connection, {one: said for one, said in new.items() if one not in arrived.new_customers}
     )
     altered: dict[UUID, Span] = {}
     for customer_id, said in new.items():
         met = meet(known.get(customer_id, ()), said)
         for one, accounts in zip(said, met.about, strict=True):
+            changes.filed[one.position[1]] = accounts
             changes.add(customer_id, one, accounts)
         changes.members_of |= {(customer_id, account_id) for account_id in met.members_of}
         if met.altered and customer_id not in arrived.new_customers:
@@ -177,103 +174,89 @@ async def _meet(
 
 
 async def _namings_around(
-    connection: Connection, places: Mapping[UUID, tuple[Position, Position]]
+    connection: Connection, new: Mapping[UUID, Sequence[Said]]
 ) -> Mapping[UUID, Sequence[Said]]:
-    """What names accounts around places of customers' timelines, as `meet` wants it."""
+    """What names accounts around new touchpoints of customers, as `meet` wants it."""
     found: defaultdict[UUID, list[Said]] = defaultdict(list)
-    if places:
-        rows = [(customer_id, *first, *last) for customer_id, (first, last) in places.items()]
-        for customer_id, at, id_, leaves, accounts in await connection.fetch(
-            sql_accounts.NAMINGS_AROUND, *columns(rows)
+    if new:
+        places = columns((one, *said[0].position, *said[-1].position) for one, said in new.items())
+        for customer_id, at, id_, leaves, names in await connection.fetch(
+            sql_accounts.NAMINGS_AROUND, *places
         ):
-            found[customer_id].append(Said((at, id_), frozenset(accounts), leaves))
+            found[customer_id].append(Said((at, id_), frozenset(names), leaves))
     return found
 
 
 async def _tell_anew(
-    connection: Connection, spans: Mapping[UUID, Span], names: Mapping[UUID, Accounts], changes: _Changes
+    connection: Connection,
+    spans: Mapping[UUID, Span],
+    namings: Mapping[UUID, Said],
+    changes: _Changes,
 ) -> None:
-    """What touchpoints in parts of customers' timelines are about now; `names` has what new ones name."""
-    said: dict[UUID, list[Said]] = {customer_id: [] for customer_id in spans}
+    """Find out what touchpoints in parts of customers' timelines are about now. New ones are among them:
+    those that name accounts are in `namings`."""
     stored: dict[UUID, Accounts] = {}
+    timelines: dict[UUID, list[Said]] = {customer_id: [] for customer_id in spans}
     left = dict(spans)
     while left:
-        rows = await connection.fetch(
-            sql_accounts.ABOUT_ACCOUNTS,
-            *columns((customer_id, *span.begin, *span.end) for customer_id, span in left.items()),
-            _TOUCHPOINTS_AT_ONCE,
-        )
-        read = dict.fromkeys(left, 0)
-        for customer_id, at, id_, leaves, named, account_ids in rows:
+        places = columns((one, *span.begin, *span.end) for one, span in left.items())
+        rows = await connection.fetch(sql_accounts.ABOUT_ACCOUNTS, *places, _TOUCHPOINTS_AT_ONCE)
+        for customer_id, at, id_, leaves, account_ids in rows:
             accounts = stored[id_] = frozenset(account_ids or ())
-            is_named = accounts if named else _NAMES_NONE
-            said[customer_id].append(Said((at, id_), names.get(id_, is_named), leaves))
-            read[customer_id] += 1
+            names = _NAMES_NONE if leaves is None else accounts
+            timelines[customer_id].append(namings.get(id_) or Said((at, id_), names, bool(leaves)))
+        read = Counter(row["customer_id"] for row in rows)
         left = {
-            customer_id: span._replace(begin=said[customer_id][-1].position)
-            for customer_id, span in left.items()
-            if read[customer_id] == _TOUCHPOINTS_AT_ONCE
+            one: span._replace(begin=timelines[one][-1].position)
+            for one, span in left.items()
+            if read[one] == _TOUCHPOINTS_AT_ONCE
         }
-    for customer_id, span in spans.items():
-        for one, accounts in zip(said[customer_id], about(said[customer_id], span.acts_for), strict=True):
+    stored |= changes.filed
+    for customer_id, timeline in timelines.items():
+        for one, accounts in zip(timeline, about(timeline, spans[customer_id].acts_for), strict=True):
             was = stored[one.position[1]]
             if accounts != was:
                 changes.add(customer_id, one, accounts - was)
-                changes.dropped |= {
-                    _Row(account_id, *one.position, customer_id, named=False) for account_id in was - accounts
-                }
+                changes.dropped += [
+                    _Row(account_id, *one.position, customer_id, None) for account_id in was - accounts
+                ]
             changes.members_of |= {(customer_id, account_id) for account_id in one.names}
 
 
 async def _write(
     connection: Connection,
     changes: _Changes,
-    whole: Collection[UUID],
+    whole: Sequence[UUID],
     ids: Mapping[str, UUID],
     fresh: Mapping[UUID, Incoming],
     now: datetime,
 ) -> FiledAccounts:
     """Make the accounts that are new, lock all whose timelines change, and write."""
     named = sorted(ids, key=lambda account: ids[account])
-    account_ids = [ids[account] for account in named]
-    new = await connection.fetch(sql_accounts.NEW_ACCOUNTS, account_ids, named, now) if named else []
+    new: Sequence[Record] = ()
+    if named:
+        new = await connection.fetch(sql_accounts.NEW_ACCOUNTS, [ids[one] for one in named], named, now)
     changed = {row.account_id for rows in (changes.added, changes.dropped) for row in rows}
-    await connection.execute(sql.LOCK_ACCOUNTS, sorted(changed.union(account_ids)))
-    for some in _parts(sorted(changes.dropped)):
-        await connection.execute(
-            sql_accounts.DROP_ACCOUNT_TOUCHPOINTS, *columns((row.account_id, row.at, row.id) for row in some)
-        )
-    added = sorted(changes.added)
+    await connection.execute(sql.LOCK_ACCOUNTS, list(changed))
+    dropped, added = sorted(changes.dropped), sorted(changes.added)
+    for begin in range(0, len(dropped), _TOUCHPOINTS_AT_ONCE):
+        places = columns(row[:3] for row in dropped[begin : begin + _TOUCHPOINTS_AT_ONCE])
+        await connection.execute(sql_accounts.DROP_ACCOUNT_TOUCHPOINTS, *places)
     if added:
         await connection.copy_records_to_table(
             "account_touchpoints", columns=sql_accounts.ACCOUNT_TOUCHPOINT_COLUMNS, records=added
         )
-    await _write_members(connection, changes, whole, now)
-    remade: dict[UUID, UUID] = {}
-    by_account: dict[UUID, list[Incoming]] = defaultdict(list)
-    for row in sorted(changes.dropped):
-        remade.setdefault(row.account_id, changes.causes[row.customer_id])
-    for row in added:
-        if row.id in fresh:
-            by_account[row.account_id].append(fresh[row.id])
-        else:
-            remade.setdefault(row.account_id, changes.causes[row.customer_id])
-    return FiledAccounts(
-        {one: incoming for one, incoming in by_account.items() if one not in remade},
-        frozenset(row["id"] for row in new),
-        remade,
-    )
-
-
-async def _write_members(
-    connection: Connection, changes: _Changes, whole: Collection[UUID], now: datetime
-) -> None:
     if whole:
-        await connection.execute(sql_accounts.DROP_MEMBERS, list(whole))
-        await connection.execute(sql_accounts.ARE_MEMBERS, list(whole))
+        await connection.execute(sql_accounts.DROP_MEMBERS, whole)
+        await connection.execute(sql_accounts.ARE_MEMBERS, whole)
     if changes.members_of:
         await connection.execute(sql_accounts.MEMBERS_OF, *columns(sorted(changes.members_of)), now)
-
-
-def _parts(rows: Sequence[_Row]) -> Iterable[Sequence[_Row]]:
-    return (rows[begin : begin + _TOUCHPOINTS_AT_ONCE] for begin in range(0, len(rows), _TOUCHPOINTS_AT_ONCE))
+    remade = {
+        row.account_id: changes.causes[row.customer_id]
+        for row in (*dropped, *(row for row in added if row.id not in fresh))
+    }
+    by_account: dict[UUID, list[Incoming]] = defaultdict(list)
+    for row in added:
+        if row.account_id not in remade:
+            by_account[row.account_id].append(fresh[row.id])
+    return FiledAccounts(by_account, frozenset(row["id"] for row in new), remade)

@@ -70,6 +70,8 @@ def about(timeline: Iterable[Said], acts_for: Accounts | None = None) -> list[Ac
 def meet(known: Sequence[Said], new: Sequence[Said]) -> Met:
     """What new touchpoints of a customer say, in order, given those of before that name accounts: all from
     the last one before them that leaves none, up to the first such one behind them."""
+    if len(known) == 1 and _says_nothing_new(known[0], new):
+        return Met([known[0].names] * len(new))
     met = Met()
     timeline = sorted((*known, *new))
     is_new = {one.position for one in new}
@@ -91,6 +93,15 @@ def meet(known: Sequence[Said], new: Sequence[Said]) -> Met:
             if alters or one.leaves:
                 met.members_of |= one.names
     return met
+
+
+def _says_nothing_new(latest: Said, new: Sequence[Said]) -> bool:
+    """Whether touchpoints lie behind the latest naming and name no others, as nearly all do."""
+    names = latest.names
+    return not latest.leaves and all(
+        one.position > latest.position and (not one.names or (one.names == names and not one.leaves))
+        for one in new
+    )
 
 
 def _acts_for(before: Accounts | None, one: Said) -> Accounts | None:

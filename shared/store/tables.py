@@ -143,13 +143,12 @@ account_touchpoints = Table(
     Column("id", Uuid, primary_key=True),
     Column("customer_id", Uuid, nullable=False, comment="under whom the touchpoint is filed"),
     Column(
-        "named",
+        "leaves",
         Boolean,
-        nullable=False,
-        server_default=text("true"),
-        comment="whether it names the account; else its customer acts for it",
+        server_default=text("false"),
+        comment="whether it names the account to leave it; null: it names none, its customer acts for it",
     ),
-    Index("account_touchpoints_customer_id_idx", "customer_id", "named", "occurred_at", "id"),
+    Index("account_touchpoints_customer_id_idx", "customer_id", "leaves", "occurred_at", "id"),
 )
 
 touchpoint_ids = Table(

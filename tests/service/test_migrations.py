@@ -123,7 +123,7 @@ async def test_members_of_before_are_marked_and_have_the_first_that_names_their_
         await connection.execute(_MEMBERS_OF_BEFORE)
         await upgrade_async(url)
         marked = await connection.fetch("SELECT is_member FROM customers ORDER BY id")
-        named = await connection.fetchval("SELECT bool_and(named) FROM account_touchpoints")
+        left = await connection.fetchval("SELECT bool_or(leaves) FROM account_touchpoints")
         members = await connection.fetch(
             "SELECT touchpoint_id = md5('earlier')::uuid, since, until FROM account_members"
         )
@@ -132,7 +132,7 @@ async def test_members_of_before_are_marked_and_have_the_first_that_names_their_
         await asyncio.to_thread(postgres.drop_database, url)
 
     assert [row["is_member"] for row in marked] == [None, False]
-    assert named is True
+    assert left is False
     assert [tuple(row) for row in members] == [(True, datetime(2026, 3, 1, tzinfo=UTC), None)]
 
 

@@ -17,7 +17,7 @@ from tests.support.clock import ManualClock
 from tests.support.journeys import all_journeys
 
 _AS_OF_BEFORE = """
-DELETE FROM account_touchpoints WHERE NOT named;
+DELETE FROM account_touchpoints WHERE leaves IS NULL;
 UPDATE customers SET is_member = NULL WHERE is_member;
 UPDATE account_members SET until = NULL
 """

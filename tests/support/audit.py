@@ -49,7 +49,7 @@ _UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GR
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
 _ACCOUNTS = "SELECT id, identity FROM accounts"
 _MEMBERS = "SELECT customer_id, account_id, touchpoint_id, since, until FROM account_members"
-_ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at, named FROM account_touchpoints"
+_ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at, leaves FROM account_touchpoints"
 _UNMATCHED = """
 SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
 WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
@@ -88,9 +88,10 @@ async def differences(
             continue
         members |= {(customer_id, *membership) for membership in memberships(said)}
         for saying, touch in zip(said, timelines[customer_id], strict=True):
+            leaves = saying.type == "account_left" if saying.names else None
             for account_id in about_whom(said, saying):
                 of_accounts[account_id].append(touch)
-                about.add((account_id, saying.id, customer_id, saying.at, bool(saying.names)))
+                about.add((account_id, saying.id, customer_id, saying.at, leaves))
     for query, expected in ((_ACCOUNTS, accounts), (_MEMBERS, members), (_ACCOUNT_TOUCHPOINTS, about)):
         stored = {tuple(row) for row in await connection.fetch(query)}
         if wrong := len(stored ^ expected):

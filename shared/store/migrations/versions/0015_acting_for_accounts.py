@@ -12,10 +12,10 @@ revision = "0015"
 down_revision = "0012"
 
 _STATEMENTS = (
-    "ALTER TABLE account_touchpoints ADD COLUMN named bool NOT NULL DEFAULT true",
+    "ALTER TABLE account_touchpoints ADD COLUMN leaves bool DEFAULT false",
     """
     CREATE INDEX account_touchpoints_customer_id_idx
-        ON account_touchpoints (customer_id, named, occurred_at, id)
+        ON account_touchpoints (customer_id, leaves, occurred_at, id)
     """,
     "ALTER TABLE account_members ADD COLUMN since timestamptz, ADD COLUMN until timestamptz",
     """
