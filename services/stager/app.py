@@ -22,6 +22,7 @@ from services.stager.loop import Loop
 from services.stager.metrics import CATALOGUE
 from services.stager.partitions import Partitions
 from services.stager.publish import Publisher
+from services.stager.retelling import Retelling
 from services.stager.settings import Settings
 from services.stager.store import COUNTER_SHARDS, BatchStore
 from services.stager.sweeper import Sweeper
@@ -99,6 +100,7 @@ async def serve(
         backfill = Backfill(pool, in_force, shard, clock, failpoints)
         keep = timedelta(days=settings.retired_states_days)
         clearing = Clearing(pool, keep, shard, clock)
+        retelling = Retelling(pool, in_force, shard, clock, tells=tells)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
@@ -107,6 +109,7 @@ async def serve(
                 tasks.create_task(loop.run(stop), name="loop"),
                 tasks.create_task(_sweep(sweeper, metrics, stop), name="sweeper"),
                 tasks.create_task(_page_by_page(backfill, clearing, metrics, stop), name="backfill"),
+                tasks.create_task(_retell(retelling, stop), name="retelling"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
                 tasks.create_task(_settle(store, metrics, stop, clock), name="settle"),
             ]
@@ -280,6 +283,22 @@ async def _page(job: Backfill | Clearing, failed: str) -> Page | None:
             # Whatever is wrong with it, live staging goes on.
             log.warning(failed, extra=fields(error=str(error)))
             return None
+
+
+async def _retell(retelling: Retelling, stop: asyncio.Event) -> None:
+    """Bring members of before up to the rule, until there are none left."""
+    while not stop.is_set():
+        try:
+            seconds = await retelling.page()
+        except Contended:
+            continue
+        except Transient as error:
+            log.warning("retelling_failed", extra=fields(error=str(error)))
+            await wait_for_stop(stop, RETRY_S)
+            continue
+        if seconds is None:
+            return
+        await wait_for_stop(stop, seconds)
 
 
 async def _follow(in_force: InForce, stop: asyncio.Event) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 from uuid import UUID
 
 from services.stager import identity, identity_sql, sql
-from services.stager.accounts import NO_ACCOUNTS, FiledAccounts, Naming, file_accounts
+from services.stager.accounts import NO_ACCOUNTS, Arrived, FiledAccounts, file_accounts, tell_anew
 from services.stager.batch import Incoming
 from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair, pairs_of
 from services.stager.moving import hand_over, merge
@@ -57,6 +58,15 @@ class Filed:
         return owner_id in self.new_customers or owner_id in self.accounts.new_accounts
 
 
+class _Locked(NamedTuple):
+    """What locked customers say: whether another transaction has altered the identities of one, and which of
+    them are members of accounts, or were told by what was known of that once."""
+
+    altered: bool
+    members: Sequence[UUID]
+    outdated: Sequence[UUID]
+
+
 NOTHING = Filed({}, frozenset())
 _NO_ID = UUID(int=0)
 
@@ -79,17 +89,16 @@ async def file_touchpoints(
     if not fresh:
         return NOTHING
     claims = [Claim(one.uid, one.touchpoint.occurred_at, one.touchpoint.identities) for one in fresh]
-    filing, pairs = await _decide(connection, claims, snapshot, limits, known_pairs, new_id, now)
+    filing, pairs, locked = await _decide(connection, claims, snapshot, limits, known_pairs, new_id, now)
     by_customer: dict[UUID, list[Incoming]] = defaultdict(list)
     for customer_id, incoming in zip(filing.customer_ids, fresh, strict=True):
         by_customer[customer_id].append(incoming)
     remade = await _merge(connection, filing, now)
     await _store(connection, by_customer)
-    namings = [
-        Naming(account, filing.customer_ids[number], fresh[number]) for number, account in filing.accounts
-    ]
-    accounts = await file_accounts(connection, namings, now)
-    remade |= await _relink(connection, filing, now)
+    remade |= await _hand_over(connection, filing)
+    arrived = _arrived(by_customer, fresh, filing, locked, remade)
+    accounts = await file_accounts(connection, arrived, now)
+    await _note(connection, filing, now)
     return _filed(filing, remade, pairs, by_customer, accounts)
 
 
@@ -110,10 +119,12 @@ async def file_again(
     snapshot = await connection.fetchval(identity_sql.SNAPSHOT)
     if where:
         limits = Limits(limits.of_kinds, ())
-    filing, pairs = await _decide(connection, [claim], snapshot, limits, KnownPairs(), new_id, now, where)
+    filing, pairs, _ = await _decide(connection, [claim], snapshot, limits, KnownPairs(), new_id, now, where)
     remade = await _merge(connection, filing, now)
-    remade |= await _relink(connection, filing, now)
-    return _filed(filing, remade, pairs)
+    remade |= await _hand_over(connection, filing)
+    accounts = FiledAccounts({}, remade=await tell_anew(connection, remade, now))
+    await _note(connection, filing, now)
+    return _filed(filing, remade, pairs, accounts=accounts)
 
 
 def _filed(
@@ -145,17 +156,37 @@ async def _merge(connection: Connection, filing: Filing, now: datetime) -> dict[
     return {stays: filing.merged[goes] for goes, stays in sorted(filing.into.items())}
 
 
-async def _relink(connection: Connection, filing: Filing, now: datetime) -> Mapping[UUID, UUID]:
-    """Hand identities over, note whose have changed and what was refused; whose timelines have changed, with
-    the touchpoint that did it."""
-    remade: Mapping[UUID, UUID] = {}
-    if filing.handovers:
-        remade = await hand_over(connection, filing.handovers, now)
+async def _hand_over(connection: Connection, filing: Filing) -> Mapping[UUID, UUID]:
+    """Hand identities over; whose timelines have changed, with the touchpoint that did it."""
+    return await hand_over(connection, filing.handovers) if filing.handovers else {}
+
+
+async def _note(connection: Connection, filing: Filing, now: datetime) -> None:
+    """Note whose identities have changed, and what was refused."""
     if filing.altered:
         await connection.execute(identity_sql.RELINKED, list(filing.altered))
     if filing.refusals:
         await _note_refusals(connection, filing, now)
-    return remade
+
+
+def _arrived(
+    by_customer: Mapping[UUID, Sequence[Incoming]],
+    fresh: Sequence[Incoming],
+    filing: Filing,
+    locked: _Locked,
+    remade: Mapping[UUID, UUID],
+) -> Arrived:
+    names: defaultdict[UUID, list[str]] = defaultdict(list)
+    for number, account in filing.accounts:
+        names[fresh[number].uid].append(account)
+    return Arrived(
+        by_customer,
+        names,
+        {filing.into.get(one, one) for one in locked.members},
+        {filing.into.get(one, one) for one in locked.outdated},
+        frozenset(filing.new_customers),
+        remade,
+    )
 
 
 async def _decide(
@@ -167,9 +198,9 @@ async def _decide(
     new_id: NewId,
     now: datetime,
     where: Mapping[str, UUID] = MappingProxyType({}),
-) -> tuple[Filing, Sequence[Pair]]:
-    """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; and the
-    pairs among that."""
+) -> tuple[Filing, Sequence[Pair], _Locked]:
+    """Whose each touchpoint is, with all customers that this alters locked, and what it teaches kept; the
+    pairs among that, and what the locked say."""
     made: list[UUID] = []
 
     def make() -> UUID:
@@ -179,13 +210,14 @@ async def _decide(
     filing = identity.file(claims, await _known(connection, claims, where), limits, make)
     pairs = known_pairs.new_of(filing.pairs)
     await _learn(connection, filing, pairs, now)
-    if await _lock(connection, filing, snapshot):
+    locked = await _lock(connection, filing, snapshot)
+    if locked.altered:
         new = {link.identity for link in filing.new_links}
         known = await _known(connection, claims, where, but_for=new)
         ids = iter(made)
         if identity.file(claims, known, limits, lambda: next(ids, _NO_ID)) != filing:
             raise Contended("a customer's identities were altered by another transaction")
-    return filing, pairs
+    return filing, pairs, locked
 
 
 async def _known(
@@ -240,7 +272,8 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         Contended: another transaction made one of the identities first.
     """
     if filing.new_customers:
-        await connection.execute(identity_sql.NEW_CUSTOMERS, filing.new_customers, now)
+        members = list({filing.customer_ids[number] for number, _ in filing.accounts})
+        await connection.execute(identity_sql.NEW_CUSTOMERS, filing.new_customers, now, members)
     if filing.new_links:
         links = sorted(filing.new_links, key=lambda link: link.identity)
         status = await connection.execute(
@@ -264,9 +297,8 @@ async def _learn(connection: Connection, filing: Filing, pairs: Sequence[Pair], 
         )
 
 
-async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
-    """Lock all customers that are about to change. Returns whether another transaction has altered the
-    identities of one since the snapshot.
+async def _lock(connection: Connection, filing: Filing, snapshot: str) -> _Locked:
+    """Lock all customers that are about to change, to hear what they say since the snapshot.
 
     Raises:
         Contended: one of them isn't there any more.
@@ -281,7 +313,7 @@ async def _lock(connection: Connection, filing: Filing, snapshot: str) -> bool:
     assert locked is not None
     if locked["count"] != len(ids):
         raise Contended("a customer was merged by another transaction")
-    return bool(locked["relinked"])
+    return _Locked(bool(locked["relinked"]), locked["members"] or (), locked["outdated"] or ())
 
 
 async def _store(connection: Connection, by_customer: Mapping[UUID, Sequence[Incoming]]) -> None:

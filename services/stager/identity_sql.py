@@ -33,7 +33,10 @@ CROSS JOIN LATERAL (
 ) AS h ORDER BY identity, since, touchpoint_id
 """
 
-NEW_CUSTOMERS = "INSERT INTO customers (id, created_at) SELECT unnest($1::uuid[]), $2"
+NEW_CUSTOMERS = """
+INSERT INTO customers (id, created_at, is_member)
+SELECT n.id, $2, n.id = ANY($3::uuid[]) FROM unnest($1::uuid[]) AS n (id)
+"""
 
 PARTED_CUSTOMER = "INSERT INTO customers (id, created_at) VALUES ($1, $2)"
 
@@ -49,13 +52,16 @@ SELECT *, $5::timestamptz FROM unnest($1::text[], $2::text[], $3::uuid[], $4::ti
 ON CONFLICT DO NOTHING
 """
 
-# Counted, so that nothing is sent of those that are known anyway. One that was merged away is not there any
-# more; `relinked` are those whose identities another transaction has altered behind a snapshot.
+# Counted, so that nothing is sent of those that are known anyway, but for members of accounts. One that was
+# merged away is not there any more; `relinked` are those whose identities another transaction has altered
+# behind a snapshot.
 LOCK_CUSTOMERS = """
 SELECT count(*), count(*) FILTER (
     WHERE NOT pg_visible_in_snapshot(relinked::text::xid8, $2::text::pg_snapshot)
-) AS relinked
-FROM (SELECT relinked FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE) AS locked
+) AS relinked, array_agg(id) FILTER (WHERE is_member) AS members,
+    array_agg(id) FILTER (WHERE is_member IS NULL) AS outdated
+FROM (SELECT id, relinked, is_member FROM customers WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE)
+    AS locked
 """
 
 RELINKED = """
@@ -135,7 +141,7 @@ MOVE_CONFLICTS = """
 UPDATE identity_conflicts SET customer_id = $2 WHERE customer_id = $1 AND touchpoint_id = ANY($3::uuid[])
 """
 
-_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases", "account_touchpoints")
+_OF_CUSTOMERS = ("identities", "identity_holders", "customer_aliases")
 
 # What becomes another customer's: $1 goes, $2 stays.
 _MERGED = "unnest($1::uuid[], $2::uuid[]) AS m (goes, stays)"
@@ -146,8 +152,8 @@ MERGE = (
         for table in _OF_CUSTOMERS
     ),
     f"""
-    INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-    SELECT m.stays, t.account_id, t.touchpoint_id, t.linked_at
+    INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at, since, until)
+    SELECT m.stays, t.account_id, t.touchpoint_id, t.linked_at, t.since, t.until
     FROM {_MERGED} JOIN account_members AS t ON t.customer_id = m.goes
     ORDER BY t.linked_at, t.touchpoint_id ON CONFLICT DO NOTHING
     """,
@@ -169,6 +175,14 @@ FROM {_MERGED} CROSS JOIN LATERAL (
     SELECT occurred_at, id FROM touchpoints WHERE customer_id = m.goes ORDER BY occurred_at, id LIMIT $3
 ) AS n
 WHERE t.customer_id = m.goes AND t.occurred_at = n.occurred_at AND t.id = n.id
+"""
+
+MERGE_ACCOUNT_TOUCHPOINTS = f"""
+UPDATE account_touchpoints AS t SET customer_id = m.stays
+FROM {_MERGED} CROSS JOIN LATERAL (
+    SELECT account_id, occurred_at, id FROM account_touchpoints WHERE customer_id = m.goes LIMIT $3
+) AS n
+WHERE t.account_id = n.account_id AND t.occurred_at = n.occurred_at AND t.id = n.id
 """
 
 MERGED_AWAY = tuple(

@@ -35,15 +35,14 @@ async def merge(
     await connection.execute(identity_sql.NEW_ALIASES, goes, stays, [merged[one] for one in goes], now)
     for statement in identity_sql.MERGE:
         await connection.execute(statement, goes, stays)
-    while rows_of(await connection.execute(identity_sql.MERGE_TOUCHPOINTS, goes, stays, at_once)) >= at_once:
-        pass
+    for statement in (identity_sql.MERGE_TOUCHPOINTS, identity_sql.MERGE_ACCOUNT_TOUCHPOINTS):
+        while rows_of(await connection.execute(statement, goes, stays, at_once)) >= at_once:
+            pass
     for statement in identity_sql.MERGED_AWAY:
         await connection.execute(statement, goes)
 
 
-async def hand_over(
-    connection: Connection, handovers: Sequence[Handover], now: datetime
-) -> Mapping[UUID, UUID]:
+async def hand_over(connection: Connection, handovers: Sequence[Handover]) -> Mapping[UUID, UUID]:
     """Let identities be those of other customers, from an instant on, with the touchpoints that belong to
     whoever has them; the customers must be locked. Returns the customers whose timelines have changed, with
     the touchpoint that did it."""
@@ -67,19 +66,18 @@ async def hand_over(
         await connection.execute(identity_sql.HAND_OVER, list(has_now), list(has_now.values()))
     moved: dict[UUID, UUID] = {}
     for one in handovers:
-        if await _move(connection, one, now):
+        if await _move(connection, one):
             moved[one.giver_id] = moved[one.holder.customer_id] = one.holder.touchpoint_id
     return moved
 
 
-async def _move(connection: Connection, handover: Handover, now: datetime) -> bool:
+async def _move(connection: Connection, handover: Handover) -> bool:
     giver_id, taker_id = handover.giver_id, handover.holder.customer_id
     rows = await connection.fetch(identity_sql.TOUCHPOINTS_OF, giver_id, *handover.begin, *handover.end)
     places = [row[:2] for row in rows if _strongest(row["body"]) == handover.identity]
     if not places or giver_id == taker_id:
         return False
-    if await _give(connection, giver_id, taker_id, places):
-        await _members_anew(connection, [giver_id, taker_id], now)
+    await _give(connection, giver_id, taker_id, places)
     return True
 
 
@@ -99,7 +97,6 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
     evidence = {
         row["touchpoint_id"] for row in await connection.fetch(identity_sql.CONFLICT_EVIDENCE, customer_id)
     }
-    names_accounts = False
     position = FIRST_POSITION
     while rows := await connection.fetch(
         identity_sql.TOUCHPOINTS_AFTER, customer_id, *position, TOUCHPOINTS_AT_ONCE
@@ -111,23 +108,16 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
             if taker is not None:
                 places[taker].append((at, id_))
         for taker_id, its in places.items():
-            names_accounts |= await _give(connection, customer_id, taker_id, its)
+            await _give(connection, customer_id, taker_id, its)
             refused = [id_ for _, id_ in its if id_ in evidence]
             await connection.execute(identity_sql.MOVE_CONFLICTS, customer_id, taker_id, refused)
-    if names_accounts:
-        await _members_anew(connection, [customer_id, *parts], now)
 
 
-async def _give(connection: Connection, giver_id: UUID, taker_id: UUID, places: Sequence[Position]) -> bool:
-    """Let touchpoints be another customer's; whether one of them is about an account."""
+async def _give(connection: Connection, giver_id: UUID, taker_id: UUID, places: Sequence[Position]) -> None:
+    """Let touchpoints be another customer's."""
     times, ids = [at for at, _ in places], [id_ for _, id_ in places]
     await connection.execute(identity_sql.MOVE_TOUCHPOINTS, giver_id, taker_id, times, ids)
-    return rows_of(await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)) > 0
-
-
-async def _members_anew(connection: Connection, customer_ids: Sequence[UUID], now: datetime) -> None:
-    await connection.execute(sql.DROP_MEMBERS, customer_ids)
-    await connection.execute(sql.MEMBERS_BY_TOUCHPOINTS, customer_ids, now)
+    await connection.execute(sql.MOVE_ACCOUNT_TOUCHPOINTS, giver_id, taker_id, ids)
 
 
 def _strongest(body: bytes) -> str | None:

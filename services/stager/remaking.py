@@ -1,4 +1,4 @@
-"""Folding customers anew whose timelines have got touchpoints of others, or have lost some to them."""
+"""Folding customers and accounts anew whose timelines have got touchpoints of before, or have lost some."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ async def remake(
     connection: Connection,
     remade: Mapping[UUID, UUID],
     gone: Mapping[UUID, UUID],
+    accounts: Mapping[UUID, UUID],
     folding: Folding,
     now: datetime,
 ) -> Sequence[Change]:
-    """Fold all runs of the customers anew that were `remade`, end those of the customers that are `gone`, and
-    save the states; the changes are still to be written. Both have the touchpoint that did it. All must be
-    locked."""
-    if not (remade or gone):
+    """Fold all runs anew of the customers that were `remade` and of the `accounts` that were, end those of
+    the customers that are `gone`, and save the states; the changes are still to be written. All have the
+    touchpoint that did it, and must be locked."""
+    if not (remade or gone or accounts):
         return []
-    states = await read_states(connection, [(one, "") for one in (*remade, *gone)], now, whole=True)
+    owners = [(one, "") for one in (*remade, *gone, *accounts)]
+    states = await read_states(connection, owners, now, whole=True)
     ended_of: list[Change] = []
     left_behind = [(row[0], row[1]) for row in await connection.fetch(_LEFT_BEHIND, list(gone))]
     for journey in await _journeys(connection, folding, states.versions(gone).union(left_behind)):
@@ -54,10 +56,13 @@ async def remake(
         # Of what is not read any more nobody is told, but its counts have to be right if it is again.
         told = journey in folding.journeys
         ended_of += [msgspec.structs.replace(one, told=told) for one in ended]
-    refolded = await _refolded(connection, remade, states, folding, now)
+    refolded = [
+        *_caused(await _refolded(connection, remade, states, folding, now, of_accounts=False), remade),
+        *_caused(await _refolded(connection, accounts, states, folding, now, of_accounts=True), accounts),
+    ]
     if gone:
         await connection.execute(sql.DROP_STATES, list(gone))
-    ended_of, refolded = _caused(ended_of, gone), _caused(refolded, remade)
+    ended_of = _caused(ended_of, gone)
     await states.save(connection, refolded, now)
     return [*ended_of, *refolded]
 
@@ -91,10 +96,19 @@ async def _ended(
 
 
 async def _refolded(
-    connection: Connection, remade: Collection[UUID], states: States, folding: Folding, now: datetime
+    connection: Connection,
+    remade: Collection[UUID],
+    states: States,
+    folding: Folding,
+    now: datetime,
+    *,
+    of_accounts: bool,
 ) -> list[Change]:
-    """All runs of the customers, whose timelines are read once for all journeys but those about things."""
-    journeys = [journey for journey in folding.journeys if not is_of_accounts(journey)]
+    """All runs of the customers, or of the accounts, whose timelines are read once for all journeys but those
+    about things."""
+    if not remade:
+        return []
+    journeys = [journey for journey in folding.journeys if is_of_accounts(journey) == of_accounts]
     held = {
         journey: await _held(connection, journey, remade, states)
         for journey in journeys
@@ -105,7 +119,7 @@ async def _refolded(
         for journey, of_journey in held.items()
         for one, runs in of_journey.items()
     }
-    await read_and_fold(connection, [*refolds.values()], of_accounts=False)
+    await read_and_fold(connection, [*refolds.values()], of_accounts=of_accounts)
     changes: list[Change] = []
     for journey in journeys:
         if is_of_things(journey):

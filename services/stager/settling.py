@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from services.stager import identity_sql, sql
+from services.stager.accounts import FiledAccounts, tell_anew
 from services.stager.filing import Filed, file_again
 from services.stager.identity import Claim, Limits
 from services.stager.moving import lose
@@ -54,6 +55,7 @@ async def _link(
         found = await file_again(connection, claim, where, limits, new_id, now)
         filed = replace(
             filed,
+            accounts=replace(filed.accounts, remade={**filed.accounts.remade, **found.accounts.remade}),
             remade={**filed.remade, **found.remade},
             merged={**filed.merged, **found.merged},
             into={**filed.into, **found.into},
@@ -78,7 +80,8 @@ async def _part(connection: Connection, pair: asyncpg.Record, new_id: NewId, now
         await connection.execute(identity_sql.PARTED, *names, ends)
     await connection.execute(identity_sql.RELINKED, [*owners, *parted])
     remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
-    return Filed({}, frozenset(), remade=remade, parted=parted)
+    accounts = FiledAccounts({}, remade=await tell_anew(connection, remade, now))
+    return Filed({}, frozenset(), accounts, remade, parted=parted)
 
 
 async def _part_of(

@@ -2,8 +2,8 @@
 
 Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, new identities and
 pairs of them, customers, new accounts, accounts, states, counters; and within each by key. Whoever alters
-what a customer has, identities among it, has locked the customer. So two of them never wait for one another
-in a circle.
+what a customer has, identities among it, has locked the customer; and an account, whoever lets its timeline
+get touchpoints or lose some. So two of them never wait for one another in a circle.
 """
 
 from __future__ import annotations
@@ -49,15 +49,6 @@ MOVE_ACCOUNT_TOUCHPOINTS = """
 UPDATE account_touchpoints SET customer_id = $2 WHERE customer_id = $1 AND id = ANY($3::uuid[])
 """
 
-DROP_MEMBERS = "DELETE FROM account_members WHERE customer_id = ANY($1::uuid[])"
-
-MEMBERS_BY_TOUCHPOINTS = """
-INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-SELECT DISTINCT ON (customer_id, account_id) customer_id, account_id, id, $2::timestamptz
-FROM account_touchpoints WHERE customer_id = ANY($1::uuid[])
-ORDER BY customer_id, account_id, occurred_at, id
-"""
-
 REVISIONS = """
 SELECT customer_id, run, max(revision) AS revision FROM stage_transitions
 WHERE customer_id = ANY($1::uuid[]) AND journey_key = $2 AND version = $3 GROUP BY customer_id, run
@@ -69,24 +60,11 @@ DROP_STATES_OF = """
 DELETE FROM journey_states WHERE (customer_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 """
 
-# One that another transaction makes is waited for; no lock on one that was there before is held yet.
-NEW_ACCOUNTS = """
-INSERT INTO accounts (id, identity, created_at)
-SELECT *, $3::timestamptz FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING RETURNING id
-"""
-
 _LOCKED_ACCOUNTS = "SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
 LOCK_ACCOUNTS = f"SELECT count(*) FROM ({_LOCKED_ACCOUNTS}) AS locked"
 
 LOCK_FREE_ACCOUNTS = f"{_LOCKED_ACCOUNTS} SKIP LOCKED"
-
-NEW_MEMBERS = """
-INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at)
-SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) ON CONFLICT DO NOTHING
-"""
-
-ACCOUNT_TOUCHPOINT_COLUMNS = ("account_id", "occurred_at", "id", "customer_id")
 
 TOUCHPOINT_COLUMNS = ("customer_id", "occurred_at", "id", "type", "channel", "body")
 

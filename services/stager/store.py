@@ -213,7 +213,7 @@ class BatchStore:
     ) -> Sequence[Change]:
         """Fold the new touchpoints into the runs that they concern, and write what changes."""
         touches = folding.runs.touches(filed.by_customer, filed.accounts.by_account)
-        remade = await remake(connection, filed.remade, filed.merged, folding, now)
+        remade = await remake(connection, filed.remade, filed.merged, filed.accounts.remade, folding, now)
         if not (touches or remade or filed.merged):
             return []
         states = await _read_states(connection, list(touches), folding, now)

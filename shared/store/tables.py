@@ -39,6 +39,13 @@ customers = Table(
     Column("id", Uuid, primary_key=True),
     Column("created_at", _TIME, nullable=False),
     Column("relinked", BigInteger, comment="the transaction that altered its identities last"),
+    Column(
+        "is_member",
+        Boolean,
+        server_default=text("false"),
+        comment="whether it has named an account; null: it has, and its timeline is to be told anew",
+    ),
+    Index("customers_outdated_idx", "id", postgresql_where=text("is_member IS NULL")),
 )
 
 customer_aliases = Table(
@@ -140,8 +147,10 @@ account_members = Table(
     metadata,
     Column("customer_id", Uuid, primary_key=True),
     Column("account_id", Uuid, primary_key=True),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked them: the evidence"),
+    Column("touchpoint_id", Uuid, nullable=False, comment="the first that names the account: the evidence"),
     Column("linked_at", _TIME, nullable=False),
+    Column("since", _TIME, comment="event time of the evidence; null: not known"),
+    Column("until", _TIME, comment="when the customer left the account; null: it is a member"),
     Index("account_members_account_id_idx", "account_id", "customer_id"),
 )
 
@@ -152,6 +161,13 @@ account_touchpoints = Table(
     Column("occurred_at", _TIME, primary_key=True),
     Column("id", Uuid, primary_key=True),
     Column("customer_id", Uuid, nullable=False, comment="under whom the touchpoint is filed"),
+    Column(
+        "leaves",
+        Boolean,
+        server_default=text("false"),
+        comment="whether it names the account to leave it; null: it names none, its customer acts for it",
+    ),
+    Index("account_touchpoints_customer_id_idx", "customer_id", "leaves", "occurred_at", "id"),
 )
 
 touchpoint_ids = Table(

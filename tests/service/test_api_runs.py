@@ -36,6 +36,10 @@ def said(number: int, happening: Happening, *identities: str) -> Touchpoint:
     return decode(msgspec.json.encode(values | {"source": "story", "identities": identities, **more}))
 
 
+def _on_day(day: float) -> str:
+    return (EPOCH + timedelta(days=day)).isoformat().replace("+00:00", "Z")
+
+
 @asynccontextmanager
 async def told(
     database_url: str, journeys: Sequence[Journey], story: Sequence[Touchpoint], until: float
@@ -131,13 +135,14 @@ async def test_an_owner_of_two_cars_has_two_runs_of_the_service_journey(database
 
 async def test_three_people_of_one_company_make_one_journey(database_url: str) -> None:
     """Article 000: a user reads, a colleague calls, the decision maker meets and buys; the account is asked
-    for by its name and told with each of them; what they do in no account's name is their own."""
+    for by its name and told with each of them who hasn't left; what the user does who has is their own."""
     people = {"user": "user_id:uma", "buyer": "email:bo@acme.example", "boss": "phone:+4533123456"}
     story = [
         ("user", on(0, "whitepaper_downloaded", properties={"role": "user"})),
         ("buyer", on(120, "call_ended", "phone", properties={"role": "buyer"})),
         ("boss", on(150, "meeting_held", "meeting", properties={"role": "decision_maker"})),
         ("boss", on(200, "order_completed", "meeting")),
+        ("user", on(205, "account_left", "partner")),
     ]
     touchpoints = [
         said(number, happening, people[who], "account_id:acme")
@@ -151,6 +156,7 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
         ]
         counts = await answered(client, f"/v1/journeys/{B2B}/counts")
         proof = await answered(client, f"/v1/customers/{people['buyer']}/journeys/{B2B}")
+        members = (await answered(client, "/v1/accounts/acme/members"))["members"]
         unknown = await client.get("/v1/accounts/beta")
         wrong = await client.get("/v1/accounts/%20")
 
@@ -169,7 +175,13 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
         "order_completed",
     ]
     assert len({one["id"] for one in customers}) == 3
-    assert [one["journeys"] for one in customers] == [[run]] * 3
+    assert [one["journeys"] for one in customers] == [[], [run], [run]]
+    between = {one["customer"]: (one["since"], one["until"]) for one in members}
+    assert [between[one["id"]] for one in customers] == [
+        (_on_day(0), _on_day(205)),
+        (_on_day(120), None),
+        (_on_day(150), None),
+    ]
     assert sum(one["count"] for one in counts["stages"]) == 1
     assert (unknown.status_code, unknown.json()["code"]) == (404, "account_not_found")
     assert (wrong.status_code, wrong.json()["errors"][0]["parameter"]) == (422, "account_id")
@@ -177,7 +189,7 @@ async def test_three_people_of_one_company_make_one_journey(database_url: str) -
 
 async def test_the_members_of_an_account_are_listed_page_by_page(database_url: str) -> None:
     """Everybody who has acted for it, once, in the order of their ids, each with the first of the touchpoints
-    that were staged in its name; not those of other accounts. A page goes on behind the one before."""
+    that name it; not those of other accounts. A page goes on behind the one before."""
     touchpoints = [
         said(number, on(number, "meeting_held", "meeting"), f"user_id:{number % 5}", "account_id:acme")
         for number in range(10)
@@ -203,9 +215,10 @@ async def test_the_members_of_an_account_are_listed_page_by_page(database_url: s
     assert [len(page["members"]) for page in pages] == [2, 2, 1]
     assert [one for page in pages for one in page["members"]] == whole["members"]
     assert (len(other["members"]), other["next_cursor"]) == (1, None)
-    # The story is staged its end first: the later of each one's two touchpoints linked them.
-    latest = {one["customer"]: one["items"][0]["id"] for one in timelines}
-    assert {one["customer"]: one["touchpoint"] for one in whole["members"]} == latest
+    earliest = {one["customer"]: one["items"][-1] for one in timelines}
+    assert {one["customer"]: (one["touchpoint"], one["since"]) for one in whole["members"]} == {
+        customer: (item["id"], item["at"]) for customer, item in earliest.items()
+    }
     assert all(one["linked_at"] for one in whole["members"])
     codes = {path: (answer.status_code, answer.json()["code"]) for path, answer in wrong.items()}
     assert codes.pop("gamma/members") == (404, "account_not_found")

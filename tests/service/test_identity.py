@@ -35,9 +35,9 @@ _NAMES = [
     *(f"email:{number}@b.dk" for number in range(6)),
     "phone:+4533123456",
     *(f"anonymous_id:{number}" for number in range(3)),
-    "account_id:acme",
+    *("account_id:acme", "account_id:beta"),
 ]
-_TYPES = ("order_completed", "product_viewed", "offer_declined", "call_ended")
+_TYPES = ("order_completed", "product_viewed", "offer_declined", "call_ended", "account_left")
 
 _said = st.tuples(
     st.lists(st.sampled_from(_NAMES), min_size=1, max_size=4, unique=True).filter(

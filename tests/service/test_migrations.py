@@ -100,6 +100,42 @@ async def test_what_is_there_is_about_customers_and_old_touchpoints_have_their_a
     }
 
 
+_MEMBERS_OF_BEFORE = """
+INSERT INTO customers (id, created_at) VALUES
+    ('00000000-0000-0000-0000-000000000001', now()), ('00000000-0000-0000-0000-000000000002', now());
+INSERT INTO account_touchpoints (account_id, occurred_at, id, customer_id) VALUES
+    (md5('acme')::uuid, '2026-03-02', md5('later')::uuid, '00000000-0000-0000-0000-000000000001'),
+    (md5('acme')::uuid, '2026-03-01', md5('earlier')::uuid, '00000000-0000-0000-0000-000000000001');
+INSERT INTO account_members (customer_id, account_id, touchpoint_id, linked_at) VALUES
+    ('00000000-0000-0000-0000-000000000001', md5('acme')::uuid, md5('later')::uuid, now())
+"""
+
+
+async def test_members_of_before_are_marked_and_have_the_first_that_names_their_account(
+    postgres: Postgres,
+) -> None:
+    """Whoever has named an account is to be told anew, and nobody else; all touchpoints of accounts name
+    them; a membership begins with the first."""
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0012")
+        connection = await asyncpg.connect(url)
+        await connection.execute(_MEMBERS_OF_BEFORE)
+        await upgrade_async(url)
+        marked = await connection.fetch("SELECT is_member FROM customers ORDER BY id")
+        left = await connection.fetchval("SELECT bool_or(leaves) FROM account_touchpoints")
+        members = await connection.fetch(
+            "SELECT touchpoint_id = md5('earlier')::uuid, since, until FROM account_members"
+        )
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    assert [row["is_member"] for row in marked] == [None, False]
+    assert left is False
+    assert [tuple(row) for row in members] == [(True, datetime(2026, 3, 1, tzinfo=UTC), None)]
+
+
 _OLD_STATE = """
 INSERT INTO journey_states
     (customer_id, journey_key, version, paused, due_at, revision, state, updated_at, run)

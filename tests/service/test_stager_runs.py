@@ -36,7 +36,7 @@ Said: TypeAlias = tuple[int, int, str, str | int | None, frozenset[str]]
 _said = st.tuples(
     st.integers(0, 3),
     st.integers(0, 20),
-    st.sampled_from(["order_completed", "product_viewed", "offer_declined", "call_ended"]),
+    st.sampled_from(["order_completed", "product_viewed", "offer_declined", "call_ended", "account_left"]),
     st.sampled_from([None, "a", "b", 7, "7", "ø" * 101]),
     st.frozensets(st.sampled_from(["account_id:acme", "account_id:beta"])),
 )
@@ -120,7 +120,8 @@ async def test_stagers_with_overlapping_accounts_never_wait_in_a_circle(world: W
 
 
 async def test_an_account_is_no_customer_and_has_each_member_once(world: World) -> None:
-    """Two colleagues stay two customers; the account's run is the one that both their touchpoints make."""
+    """Two colleagues stay two customers; the account's run is the one that both their touchpoints make, those
+    too that name none behind one that does."""
     writer = await world.writer()
     await writer.commit(
         touchpoint("a", "user_id:1", "account_id:acme"),
@@ -130,7 +131,7 @@ async def test_an_account_is_no_customer_and_has_each_member_once(world: World) 
     )
 
     assert (await world.count("customers"), await world.count("accounts")) == (2, 2)
-    assert (await world.count("account_members"), await world.count("account_touchpoints")) == (3, 4)
+    assert (await world.count("account_members"), await world.count("account_touchpoints")) == (3, 6)
     assert await world.count("identities WHERE identity LIKE 'account%'") == 0
     assert await world.count("stage_transitions WHERE journey_key = 'accounts' AND to_stage = 'loyal'") == 1
     assert await world.differences() == []

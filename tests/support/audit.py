@@ -5,7 +5,7 @@ ends with 1 if there are any.
 
 It trusts the `touchpoints` table alone. States, standing transitions, counts and flows must be what the fold
 of each customer's and each account's timeline gives, run by run; the counts of unknown types what the
-timelines hold; and accounts, their members and their timelines what the touchpoints name.
+timelines hold; and accounts, their members and their timelines what the plain rule of `acting` says.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from shared.store.definitions import fetch_active
 from shared.store.engine import Connection
 from shared.store.ids import account_uid
 from shared.touchpoint_types import known_types
+from tests.support.acting import Saying, about_whom, memberships
 
 _TIMELINES = "SELECT customer_id, id, body FROM touchpoints ORDER BY customer_id, occurred_at, id"
 _STATES = "SELECT customer_id, run, due_at, states FROM journey_states"
@@ -47,8 +48,8 @@ WHERE journey_key = $1 AND version = $2 GROUP BY 1, 2, 3, 4, 5, 6
 _UNKNOWN_TYPES = "SELECT type, sum(count)::bigint AS count FROM unknown_types GROUP BY type"
 _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
 _ACCOUNTS = "SELECT id, identity FROM accounts"
-_MEMBERS = "SELECT customer_id, account_id FROM account_members"
-_ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at FROM account_touchpoints"
+_MEMBERS = "SELECT customer_id, account_id, touchpoint_id, since, until FROM account_members"
+_ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at, leaves FROM account_touchpoints"
 _UNMATCHED = """
 SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
 WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
@@ -71,25 +72,32 @@ async def differences(
         found.append(f"{unmatched} ids and touchpoints don't match")
     timelines: dict[UUID, list[Touch]] = defaultdict(list)
     of_accounts: dict[UUID, list[Touch]] = defaultdict(list)
-    accounts, members, about = set(), set(), set()
+    sayings: dict[UUID, list[Saying]] = defaultdict(list)
+    accounts: set[tuple[UUID, str]] = set()
+    members, about = set(), set()
     lens = Lens(journey.asks for journey in journeys)
     for customer_id, id_, body in await connection.fetch(_TIMELINES):
         touchpoint = decode(body)
         touch = lens.touch(id_, touchpoint)
         timelines[customer_id].append(touch)
-        for identity in touchpoint.identities:
-            if identity.startswith("account_id:"):
-                account_id = account_uid(identity)
+        names = {account_uid(one): one for one in touchpoint.identities if one.startswith("account_id:")}
+        accounts |= names.items()
+        sayings[customer_id].append(Saying(touch.at, id_, touch.type, names.keys()))
+    for customer_id, said in sayings.items():
+        if not any(one.names for one in said):
+            continue
+        members |= {(customer_id, *membership) for membership in memberships(said)}
+        for saying, touch in zip(said, timelines[customer_id], strict=True):
+            leaves = saying.type == "account_left" if saying.names else None
+            for account_id in about_whom(said, saying):
                 of_accounts[account_id].append(touch)
-                accounts.add((account_id, identity))
-                members.add((customer_id, account_id))
-                about.add((account_id, id_, customer_id, touch.at))
+                about.add((account_id, saying.id, customer_id, saying.at, leaves))
     for query, expected in ((_ACCOUNTS, accounts), (_MEMBERS, members), (_ACCOUNT_TOUCHPOINTS, about)):
         stored = {tuple(row) for row in await connection.fetch(query)}
         if wrong := len(stored ^ expected):
-            found.append(f"{wrong} rows are not what touchpoints name: {query}")
-    for timeline in of_accounts.values():
-        timeline.sort(key=lambda touch: (touch.at, touch.id))
+            found.append(f"{wrong} rows are not what touchpoints say: {query}")
+    for touches in of_accounts.values():
+        touches.sort(key=lambda touch: (touch.at, touch.id))
     found += await _unknown_differences(connection, timelines)
     kept: dict[tuple[str, int], dict[tuple[UUID, str], Kept]] = {journey.version: {} for journey in journeys}
     for customer_id, run, due_at, states in await connection.fetch(_STATES):

@@ -16,7 +16,20 @@ _ROOT = Path(__file__).parents[2]
 Spec = Literal["segment", "ga4", "shopify"]
 
 _NOUNS = {"ad_impression", "ad_click", "complaint", "service_due", "social_view", "test_drive"}
-_IRREGULAR = {"done", "given", "held", "lost", "paid", "put", "read", "sent", "shown", "won", "written"}
+_IRREGULAR = {
+    "done",
+    "given",
+    "held",
+    "left",
+    "lost",
+    "paid",
+    "put",
+    "read",
+    "sent",
+    "shown",
+    "won",
+    "written",
+}
 
 SEGMENT = {
     *("Products Searched", "Product List Viewed", "Product List Filtered"),

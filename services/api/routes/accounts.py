@@ -65,6 +65,8 @@ _MEMBERS_EXAMPLE = {
             "customer": "019a3c1e-7a51-7cc0-9d0c-1f2e3d4c5b6a",
             "linked_at": "2026-01-12T09:30:00Z",
             "touchpoint": "7c2d9e04-51f6-4b8a-9e3d-0a1b2c3d4e5f",
+            "since": "2026-01-12T09:29:58Z",
+            "until": "2026-02-27T16:00:00Z",
         }
     ],
     "next_cursor": "kcQQAZo8HnpRfMCdDB8uPUxbag",
@@ -94,9 +96,9 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         return Answer(found)
 
     async def get_members(account_id: _AccountId, wanted: Annotated[MembersParameters, Query()]) -> Response:
-        """The customers who have acted for an account, page by page in the order of their ids: each with the
-        time from which Rejse has known it and the id of the touchpoint that is the evidence. Who comes to it
-        between two pages is on a later one, or on none."""
+        """The customers who act for an account or did, page by page in the order of their ids: since when and
+        until when each does, from when on Rejse has known it, and the id of the touchpoint that is the
+        evidence. Who comes to it between two pages is on a later one, or on none."""
         after = at_cursor(wanted.cursor, from_cursor, BEFORE_ALL)
         found = await find_members(pool, _identity(account_id), after, wanted.limit)
         if found is None:

@@ -22,7 +22,7 @@ WHERE a.id = $1
 """
 _MEMBERS = """
 SELECT a.id AS account, m.* FROM accounts AS a LEFT JOIN LATERAL (
-    SELECT customer_id AS customer, linked_at, touchpoint_id AS touchpoint FROM account_members
+    SELECT customer_id AS customer, linked_at, touchpoint_id AS touchpoint, since, until FROM account_members
     WHERE account_id = a.id AND customer_id > $2 ORDER BY customer_id LIMIT $3
 ) AS m ON true
 WHERE a.id = $1 ORDER BY m.customer

@@ -57,7 +57,7 @@ class Customer(msgspec.Struct, frozen=True):
     `aliases` are ids of customers that were merged into this one, newest first, at most 100; each names this
     customer for ever.
 
-    Among the journeys are those of the accounts that the customer's touchpoints named. Of a journey about
+    Among the journeys are those of the accounts that the customer is a member of. Of a journey about
     accounts or things, the runs that entered a stage last are told, at most 100.
     """
 
@@ -80,11 +80,17 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A customer who has acted for an account, since when that is known, and the touchpoint that tells it."""
+    """A customer who acts for an account, or did.
+
+    `touchpoint` is the first that names the account, and happened at `since`; Rejse has known of them
+    from `linked_at` on. `until` is when the customer left the account; null: they are a member.
+    """
 
     customer: UUID
     linked_at: datetime
     touchpoint: UUID
+    since: datetime | None
+    until: datetime | None
 
 
 class Members(msgspec.Struct, frozen=True):

@@ -57,7 +57,8 @@ _SEVERAL = f"""
     )
     UNION ALL (
         SELECT s.states, s.run, a.identity FROM account_members AS m JOIN accounts AS a ON a.id = m.account_id
-        JOIN journey_states AS s ON s.customer_id = a.id WHERE m.customer_id = c.id
+        JOIN journey_states AS s ON s.customer_id = a.id
+        WHERE m.customer_id = c.id AND m.until IS NULL
         ORDER BY m.linked_at DESC, a.identity LIMIT {RUNS_MAX}
     )
 """

@@ -49,7 +49,7 @@ _ROWS = {
     "customer": "journey_states AS one WHERE one.customer_id = named.id AND one.run = ''",
     "property": "journey_states AS one WHERE one.customer_id = named.id AND one.run <> ''",
     "account": """account_members AS m JOIN accounts AS a ON a.id = m.account_id AND m.customer_id = named.id
-        JOIN journey_states AS one ON one.customer_id = a.id WHERE true""",
+        JOIN journey_states AS one ON one.customer_id = a.id WHERE m.until IS NULL""",
 }
 _STATES_BY = {
     (by_id, subject): _STATES.format(
