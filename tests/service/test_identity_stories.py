@@ -9,6 +9,7 @@ import pytest
 
 from shared.codec import decode
 from shared.store.engine import connection_of
+from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint, strongest_first
 from tests.service.staging import Staging, staging
 from tests.service.test_stager_store import NOW
@@ -44,6 +45,18 @@ class Shop:
                 identity,
             )
         return [decode(row["body"]).id for row in rows]
+
+    async def unlinks(self, identity: str, other: str | None = None) -> None:
+        """Somebody at the shop says that two identities are not one customer's."""
+        async with connection_of(self._stager.pool) as connection:
+            assert await withdraw(connection, identity, other, NOW)
+        await self._stager.settle(NOW)
+
+    async def relinks(self, identity: str, other: str | None = None) -> None:
+        """Somebody takes that back."""
+        async with connection_of(self._stager.pool) as connection:
+            assert await take_back(connection, identity, other, NOW)
+        await self._stager.settle(NOW)
 
     async def refused(self) -> list[str]:
         """The identities that were not linked to whom they came with, in the order of the first time."""
@@ -163,3 +176,71 @@ async def test_the_employee_and_customers_without_a_login(shop: Shop) -> None:
         await shop.sees(f"customer {number} buys", CARD, f"email:{number}@example.com")
 
     assert len(await shop.refused()) == 3
+
+
+async def test_the_typo_that_made_two_one(shop: Shop) -> None:
+    """Ann has no login yet when Bob mistypes his address, and it is hers: they become one customer. The shop
+    withdraws that; Bob mistypes it again, and it links them no more. When the shop takes it back, they are
+    one again."""
+    await shop.sees("ann reads a letter", "email:ann@example.com")
+    await shop.sees("ann calls", "email:ann@example.com", PHONE)
+    await shop.sees("bob signs up", BOB, "email:ann@example.com")
+    everything = ["ann reads a letter", "ann calls", "bob signs up"]
+    assert await shop.knows(BOB) == everything
+
+    await shop.unlinks(BOB, "email:ann@example.com")
+    await shop.sees("bob buys", BOB)
+    await shop.sees("bob mistypes it again", BOB, "email:ann@example.com")
+    await shop.sees("ann reads another", "email:ann@example.com")
+
+    anns = ["ann reads a letter", "ann calls", "ann reads another"]
+    assert await shop.knows(PHONE) == await shop.knows("email:ann@example.com") == anns
+    assert await shop.knows(BOB) == ["bob signs up", "bob buys", "bob mistypes it again"]
+    assert await shop.refused() == []
+
+    await shop.relinks(BOB, "email:ann@example.com")
+    united = [*everything, "bob buys", "bob mistypes it again", "ann reads another"]
+    assert await shop.knows(PHONE) == await shop.knows(BOB) == united
+
+
+async def test_the_shared_phone_at_work_was_taken_for_somebodys(shop: Shop) -> None:
+    """The number is the whole office's: it was Ann's until Bob called, and Bob's since. The shop says that it
+    is neither's, and what was said on it without a name is nobody's of whom a name is known. Both go on
+    calling, and it stays so."""
+    await shop.sees("ann orders", ANN, PHONE)
+    await shop.sees("somebody asks", PHONE)
+    await shop.sees("bob orders", BOB, PHONE)
+    await shop.sees("somebody asks again", PHONE)
+    assert await shop.knows(BOB) == ["bob orders", "somebody asks again"]
+
+    await shop.unlinks(PHONE)
+    await shop.sees("ann calls", ANN, PHONE)
+    await shop.sees("bob calls", BOB, PHONE)
+    await shop.sees("somebody calls", PHONE)
+
+    assert await shop.knows(ANN) == ["ann orders", "ann calls"]
+    assert await shop.knows(BOB) == ["bob orders", "bob calls"]
+    assert await shop.knows(PHONE) == ["somebody asks again", "somebody calls"]
+
+    await shop.relinks(PHONE)
+    assert await shop.knows(ANN) == ["ann orders", "somebody asks", "ann calls"]
+    assert await shop.knows(BOB) == ["bob orders", "somebody asks again", "bob calls", "somebody calls"]
+
+
+async def test_the_employees_card_is_everybodys(shop: Shop) -> None:
+    """Customers who gave an address alone became one with the employee by the card. The shop unlinks the
+    card: each is one again, and the employee's card links nobody any more."""
+    for number in range(3):
+        await shop.sees(f"customer {number} buys", CARD, f"email:{number}@example.com")
+        await shop.sees(f"customer {number} reads", f"email:{number}@example.com")
+    assert len(await shop.knows("email:0@example.com")) == 6
+
+    await shop.unlinks(CARD)
+    await shop.sees("customer 0 buys again", CARD, "email:0@example.com")
+
+    for number in range(3):
+        assert await shop.knows(f"email:{number}@example.com") == [f"customer {number} reads"]
+    assert await shop.knows(CARD) == [
+        *(f"customer {number} buys" for number in range(3)),
+        "customer 0 buys again",
+    ]
