@@ -101,7 +101,7 @@ async def file_accounts(connection: Connection, arrived: Arrived, now: datetime)
         uid: _said(fresh[uid], frozenset(ids[name] for name in names)) for uid, names in arrived.names.items()
     }
     whole = await _whole(connection, arrived)
-    changes = _Changes(causes=whole)
+    changes = _Changes(causes=dict(whole))
     altered = await _meet(connection, arrived, whole.keys(), namings, changes)
     await _tell_anew(connection, {**dict.fromkeys(whole, WHOLE), **altered}, namings, changes)
     return await _write(connection, changes, list(whole), ids, fresh, now)

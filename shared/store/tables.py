@@ -32,6 +32,8 @@ metadata = MetaData(
     naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(table_name)s_%(column_0_N_name)s_idx"}
 )
 _TIME = DateTime(timezone=True)
+_WITHHELD = text("withdrawn_at IS NOT NULL OR unsettled_at IS NOT NULL")
+_UNSETTLED = text("unsettled_at IS NOT NULL")
 
 customers = Table(
     "customers",
@@ -84,18 +86,9 @@ identity_links = Table(
     Column("unsettled_at", _TIME, comment="since when that is to be carried out; null: it is"),
     Column("parted", ARRAY(Uuid), comment="whose each of both was when it was withdrawn, in turns"),
     Index("identity_links_other_idx", "other"),
+    Index("identity_links_withheld_idx", "identity", "other", postgresql_where=_WITHHELD),
     Index(
-        "identity_links_withheld_idx",
-        "identity",
-        "other",
-        postgresql_where=text("withdrawn_at IS NOT NULL OR unsettled_at IS NOT NULL"),
-    ),
-    Index(
-        "identity_links_unsettled_at_idx",
-        "unsettled_at",
-        "identity",
-        "other",
-        postgresql_where=text("unsettled_at IS NOT NULL"),
+        "identity_links_unsettled_at_idx", "unsettled_at", "identity", "other", postgresql_where=_UNSETTLED
     ),
 )
 
