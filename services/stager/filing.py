@@ -17,7 +17,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.stager import identity, identity_sql, sql
-from services.stager.accounts import NO_ACCOUNTS, Arrived, FiledAccounts, file_accounts, tell_anew
+from services.stager.accounts import NO_ACCOUNTS, Arrived, FiledAccounts, file_accounts
 from services.stager.batch import Incoming
 from services.stager.identity import Claim, Filing, Holder, Known, Limits, Link, Pair, pairs_of
 from services.stager.moving import hand_over, merge
@@ -111,7 +111,8 @@ async def file_again(
     now: datetime,
 ) -> Filed:
     """Let a touchpoint that is stored link its identities again, as if it came now; those that `where` has
-    as the ones of that customer, and then none is handed over.
+    as the ones of that customer, and then none is handed over. What accounts get or lose by it is still to
+    be told.
 
     Raises:
         Contended: another transaction has altered what the identities were.
@@ -122,9 +123,8 @@ async def file_again(
     filing, pairs, _ = await _decide(connection, [claim], snapshot, limits, KnownPairs(), new_id, now, where)
     remade = await _merge(connection, filing, now)
     remade |= await _hand_over(connection, filing)
-    accounts = FiledAccounts({}, remade=await tell_anew(connection, remade, now))
     await _note(connection, filing, now)
-    return _filed(filing, remade, pairs, accounts=accounts)
+    return _filed(filing, remade, pairs)
 
 
 def _filed(

@@ -35,9 +35,11 @@ async def settle_next(connection: Connection, limits: Limits, new_id: NewId, now
     if pair is None:
         return None
     await connection.execute(identity_sql.SETTLED, pair["identity"], pair["other"])
-    if pair["withdrawn_at"] is None:
-        return await _link(connection, pair, limits, new_id, now)
-    return await _part(connection, pair, new_id, now)
+    settle = _link if pair["withdrawn_at"] is None else _part
+    filed = await settle(connection, pair, limits, new_id, now)
+    # Accounts are locked behind all customers.
+    accounts = FiledAccounts({}, remade=await tell_anew(connection, filed.remade, now))
+    return replace(filed, accounts=accounts)
 
 
 async def _link(
@@ -47,23 +49,25 @@ async def _link(
     names = (pair["identity"], pair["other"])
     claim = Claim(pair["touchpoint_id"], pair["occurred_at"], names)
     parted: Sequence[UUID] = pair["parted"] or ()
-    filed = Filed({}, frozenset())
+    remade: dict[UUID, UUID] = {}
+    merged: dict[UUID, UUID] = {}
+    into: dict[UUID, UUID] = {}
     for begin in range(0, len(parted) or 1, 2):
         owners = parted[begin : begin + 2]
         rows = await connection.fetch(identity_sql.HAD_BY, names[: len(owners)], owners)
         where = {row["identity"]: row["customer_id"] for row in rows}
-        found = await file_again(connection, claim, where, limits, new_id, now)
-        filed = replace(
-            filed,
-            accounts=replace(filed.accounts, remade={**filed.accounts.remade, **found.accounts.remade}),
-            remade={**filed.remade, **found.remade},
-            merged={**filed.merged, **found.merged},
-            into={**filed.into, **found.into},
-        )
-    return filed
+        filed = await file_again(connection, claim, where, limits, new_id, now)
+        merged |= filed.merged
+        # Who stayed may have gone since.
+        into = {goes: filed.into.get(stays, stays) for goes, stays in into.items()} | dict(filed.into)
+        remade = {one: by for one, by in remade.items() if one not in merged} | dict(filed.remade)
+    return Filed({}, frozenset(), remade=remade, merged=merged, into=into)
 
 
-async def _part(connection: Connection, pair: asyncpg.Record, new_id: NewId, now: datetime) -> Filed:
+async def _part(
+    connection: Connection, pair: asyncpg.Record, _: Limits, new_id: NewId, now: datetime
+) -> Filed:
+    """Part who has or had both, unless others hold them together."""
     names = (pair["identity"], pair["other"])
     owners = await _owners_of_both(connection, names)
     await connection.execute(sql.LOCK_ALL_CUSTOMERS, owners)
@@ -80,8 +84,7 @@ async def _part(connection: Connection, pair: asyncpg.Record, new_id: NewId, now
         await connection.execute(identity_sql.PARTED, *names, ends)
     await connection.execute(identity_sql.RELINKED, [*owners, *parted])
     remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
-    accounts = FiledAccounts({}, remade=await tell_anew(connection, remade, now))
-    return Filed({}, frozenset(), accounts, remade, parted=parted)
+    return Filed({}, frozenset(), remade=remade, parted=parted)
 
 
 async def _part_of(
