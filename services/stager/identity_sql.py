@@ -78,6 +78,13 @@ UPDATE identity_links SET unsettled_at = NULL, parted = CASE WHEN withdrawn_at I
 WHERE identity = $1 AND other = $2
 """
 
+PUT_OFF = """
+UPDATE identity_links SET unsettled_at = $1 WHERE (identity, other) = (
+    SELECT identity, other FROM identity_links
+    WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1
+)
+"""
+
 PARTED = "UPDATE identity_links SET parted = $3 WHERE identity = $1 AND other = $2"
 
 # Of identities that were handed over, whether a customer, by whatever id, has or once had it.

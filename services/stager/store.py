@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.stager import sql
+from services.stager import identity_sql, sql
 from services.stager.announce import merges, messages, splits
 from services.stager.assign import Change, Held, unheard
 from services.stager.batch import Batch
@@ -38,7 +38,7 @@ from services.stager.runs import Subject
 from services.stager.settling import settle_next
 from services.stager.states import States, read_states
 from services.stager.vocabulary import add_unknown_types, unknown_types
-from shared.errors import Contended, FencedOut
+from shared.errors import Contended, FencedOut, Permanent, Transient
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
@@ -175,7 +175,19 @@ class BatchStore:
 
     async def settle(self, now: datetime) -> Filed | None:
         """Carry out the link that waits longest of those that were withdrawn or taken back; what that has
-        done, or None: none waits."""
+        done, or None: none waits. One that fails waits behind the others from then on.
+
+        Raises:
+            Permanent: the store refuses what that would write; nothing was written.
+        """
+        try:
+            return await self._settle(now)
+        except (Transient, Permanent):
+            async with connection_of(self._pool) as connection:
+                await connection.execute(identity_sql.PUT_OFF, now)
+            raise
+
+    async def _settle(self, now: datetime) -> Filed | None:
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             if await hold_revision(connection) != folding.revision:

@@ -13,7 +13,7 @@ import pytest
 from services.api.metrics import CATALOGUE
 from services.api.views import answers, versions
 from shared.keys import key_id, new_key
-from shared.store import identities, what_if
+from shared.store import identities, what_if, withdrawals
 from shared.store.keys import revoke_key
 from tests.service.api_store import ApiStore, serving, status, store_of, touchpoint
 from tests.support.eventually import eventually_async
@@ -167,6 +167,8 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
         "/v1/journeys/{key}/versions",
         "/v1/journeys/{key}/deactivate",
         "/v1/identity/conflicts",
+        "/v1/identity/relink",
+        "/v1/identity/unlink",
         "/v1/journeys/validate",
         "/v1/journeys/what-if",
         "/v1/journeys/activate",
@@ -196,7 +198,7 @@ async def test_the_openapi_document_is_complete(store: ApiStore, database_url: s
 
 
 def _type(name: str) -> Any:
-    modules = (answers, versions, what_if, identities)
+    modules = (answers, versions, what_if, identities, withdrawals)
     return next(vars(module)[name] for module in modules if name in vars(module))
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from shared.errors import Transient
 from shared.store.engine import connection_of
 from shared.store.ids import touchpoint_uid
 from shared.store.withdrawals import take_back, withdraw
@@ -179,6 +182,39 @@ async def test_taking_back_leaves_what_was_before(
     assert await told_wrongly(stager) == []
 
 
+async def test_a_link_that_can_not_be_settled_now_holds_up_no_other(
+    stager: Staging, database_url: str
+) -> None:
+    """Somebody holds a customer for longer than a lock is waited for: that one's link waits behind the
+    others, and is carried out once it can be."""
+    first, second = ("user_id:1", "email:1@b.dk"), ("user_id:2", "email:2@b.dk")
+    await stager.commit(NOW, touchpoint("a", *first), touchpoint("b", *second))
+    await say(stager, first, withdrawn=True)
+    async with connection_of(stager.pool) as connection:
+        assert await withdraw(connection, *second, NOW + timedelta(seconds=1)) == 1
+    holder = await asyncpg.connect(database_url)
+    try:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute(_HOLD, first[0])
+        with pytest.raises(Transient):
+            await stager.store.settle(NOW + timedelta(seconds=2))
+        settled = await stager.store.settle(NOW + timedelta(seconds=3))
+        waiting = await identities(stager)
+        await held.rollback()
+    finally:
+        await holder.close()
+
+    assert settled
+    assert waiting == {frozenset(first), frozenset(second[:1]), frozenset(second[1:])}
+    await stager.settle(NOW)
+    assert len(await identities(stager)) == 4
+    assert await stager.differences() == []
+
+
+_HOLD = """
+SELECT FROM customers WHERE id = (SELECT customer_id FROM identities WHERE identity = $1) FOR UPDATE
+"""
 _MISFILED = """
 SELECT t.id FROM touchpoints AS t WHERE NOT EXISTS (
     SELECT FROM identities AS i WHERE i.customer_id = t.customer_id AND NOT i.handed_over
