@@ -120,7 +120,7 @@ async def told(stager: Staging, at: datetime, known_at: datetime | None) -> Any:
 
 # Not shrunk: through a store that takes longer than reading a large example.
 _HELD_TO = settings(
-    max_examples=25,
+    max_examples=12,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
