@@ -292,7 +292,8 @@ async def _retell(retelling: Retelling, stop: asyncio.Event) -> None:
             seconds = await retelling.page()
         except Contended:
             continue
-        except Transient as error:
+        except (Transient, Permanent) as error:
+            # Whatever is wrong with it, live staging goes on.
             log.warning("retelling_failed", extra=fields(error=str(error)))
             await wait_for_stop(stop, RETRY_S)
             continue

@@ -8,10 +8,10 @@ from uuid import UUID
 from services.stager.assign import Change
 from services.stager.runs import Runs
 from services.stager.states import States
-from shared.errors import ConfigError
+from shared.errors import ConfigError, Contended
 from shared.journey.fold import Journey
-from shared.store.definitions import Version, fetch_folded, fetch_revision
-from shared.store.engine import Pool, connection_of
+from shared.store.definitions import Version, fetch_folded, fetch_revision, hold_revision
+from shared.store.engine import Connection, Pool, connection_of
 
 
 class Folding:
@@ -62,6 +62,16 @@ class InForce:
             ConfigError: this version of Rejse can't fold what is active.
         """
         return await self.follow() if self._is_outdated else self.now
+
+    async def hold(self, connection: Connection, folding: Folding) -> None:
+        """Let nothing else be in force before the transaction has ended.
+
+        Raises:
+            Contended: something else is in force already.
+        """
+        if await hold_revision(connection) != folding.revision:
+            self.outdate()
+            raise Contended("other journeys are in force")
 
     async def follow(self) -> Folding:
         """Read anew what is folded; raises as `latest` does."""

@@ -17,8 +17,7 @@ from services.stager.changes import tell, write_changes
 from services.stager.in_force import InForce
 from services.stager.remaking import remake
 from shared.clock import Clock
-from shared.errors import Contended, Transient
-from shared.store.definitions import hold_revision
+from shared.errors import Transient
 from shared.store.engine import Pool, connection_of
 from shared.store.pages import PageSize
 
@@ -56,9 +55,7 @@ class Retelling:
         now = self._clock.now()
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
-            if await hold_revision(connection) != folding.revision:
-                self._in_force.outdate()
-                raise Contended("other journeys are in force")
+            await self._in_force.hold(connection, folding)
             rows = await connection.fetch(accounts_sql.LOCK_OUTDATED, self._size.customers)
             customers: dict[UUID, UUID] = {row["id"]: row["touchpoint_id"] for row in rows}
             if not customers:

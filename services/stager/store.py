@@ -43,7 +43,6 @@ from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
 from shared.journey.fold import Journey, OutOfOrder
-from shared.store.definitions import hold_revision
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
@@ -190,9 +189,7 @@ class BatchStore:
     async def _settle(self, now: datetime) -> Filed | None:
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
-            if await hold_revision(connection) != folding.revision:
-                self._in_force.outdate()
-                raise Contended("other journeys are in force")
+            await self._in_force.hold(connection, folding)
             filed = await settle_next(connection, self._limits, self._new_id, now)
             if filed is not None:
                 await self._stage(connection, filed, folding, self._shard, now)

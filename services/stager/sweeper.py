@@ -19,7 +19,6 @@ from services.stager.runs import Subject
 from services.stager.states import read_states
 from shared.clock import Clock
 from shared.errors import Contended
-from shared.store.definitions import hold_revision
 from shared.store.engine import Connection, Pool, connection_of
 
 SUBJECTS_MAX = 500
@@ -50,15 +49,14 @@ class Sweeper:
             try:
                 return await self._sweep_by(await self._in_force.latest())
             except Contended:
-                self._in_force.outdate()
+                continue
 
     async def _sweep_by(self, folding: Folding) -> Sequence[Change]:
         async with connection_of(self._pool) as connection:
             while due := await self._due(connection):
                 async with connection.transaction():
                     # What others fold by now would be put off as a state of a journey that nobody knows.
-                    if await hold_revision(connection) != folding.revision:
-                        raise Contended("other journeys are in force")
+                    await self._in_force.hold(connection, folding)
                     free = await self._locked(connection, due)
                     changes = await self._sweep(connection, free, folding)
                 if changes or not free:

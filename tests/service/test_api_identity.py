@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,12 +25,11 @@ from shared.store.ids import touchpoint_uid
 from shared.store.keys import create_key
 from shared.touchpoint import Touchpoint
 from tests.service.api_store import serving
+from tests.service.identity_command import rejse_identity
 from tests.service.staging import Staging, staging
 from tests.service.test_stager_store import NOW, touchpoint
-from tests.support.child import inherited_env
 from tests.support.journeys import EPOCH, EVERYTHING, all_journeys
 
-_ROOT = Path(__file__).parents[2]
 _DAY = timedelta(days=1)
 _KEY = "purchase-lifecycle"
 
@@ -307,19 +303,6 @@ async def test_of_very_much_the_latest_is_told(stager: Staging) -> None:
     assert found.cut == ["identities", "aliases", "holders"]
 
 
-def rejse(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `rejse identity explain` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", "identity", "explain", *arguments],
-        env=inherited_env(REJSE_DATABASE_URL=database_url, COLUMNS="200"),
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 async def test_the_command_tells_the_same(stager: Staging, database_url: str) -> None:
     """`rejse identity explain` shows it to people, and to programs as the API has it; who is nobody, and what
     can be nobody, is told without repeating it."""
@@ -328,9 +311,9 @@ async def test_the_command_tells_the_same(stager: Staging, database_url: str) ->
         bo = await prove_identity(connection, "user_id:bo")
     assert bo
     shown, as_json, nobody = await asyncio.gather(
-        asyncio.to_thread(rejse, database_url, "anonymous_id: tablet"),
-        asyncio.to_thread(rejse, database_url, str(bo.customer), "--json"),
-        asyncio.to_thread(rejse, database_url, "user_id:eve"),
+        asyncio.to_thread(rejse_identity, database_url, "explain", "anonymous_id: tablet"),
+        asyncio.to_thread(rejse_identity, database_url, "explain", str(bo.customer), "--json"),
+        asyncio.to_thread(rejse_identity, database_url, "explain", "user_id:eve"),
     )
 
     assert f"Customer {bo.customer}" in shown.stdout

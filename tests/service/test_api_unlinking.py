@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,13 +15,12 @@ from shared.store.engine import connection_of
 from shared.store.ids import touchpoint_uid
 from shared.store.keys import create_key
 from tests.service.api_store import serving
+from tests.service.identity_command import rejse_identity
 from tests.service.staging import Staging, staging
 from tests.service.test_stager_store import NOW, touchpoint
-from tests.support.child import inherited_env
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH, all_journeys
 
-_ROOT = Path(__file__).parents[2]
 ANN, BO, TYPO = "user_id:ann", "email:bo@b.dk", {"identity": "user_id:ann", "other": "email:bo@b.dk"}
 
 
@@ -149,29 +145,18 @@ async def test_only_an_admin_says_who_is_who(stager: Staging, database_url: str)
     assert (answer.status_code, answer.json()["code"]) == (403, "wrong_scope")
 
 
-def rejse(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `rejse identity` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", "identity", *arguments],
-        env=inherited_env(REJSE_DATABASE_URL=database_url, COLUMNS="200"),
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 async def test_the_command_waits_for_the_stager(stager: Staging, database_url: str) -> None:
     """It tells when the two are two again, as `explain` does then; and who is nobody."""
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(asyncio.to_thread(rejse, database_url, "unlink", ANN, "email: BO@b.dk"))
+        running = tasks.create_task(
+            asyncio.to_thread(rejse_identity, database_url, "unlink", ANN, "email: BO@b.dk")
+        )
         await eventually_async(lambda: stager.settle(NOW), 60)
     unlinked = running.result()
-    shown = await asyncio.to_thread(rejse, database_url, "explain", ANN)
+    shown = await asyncio.to_thread(rejse_identity, database_url, "explain", ANN)
     asked, nobody = await asyncio.gather(
-        asyncio.to_thread(rejse, database_url, "relink", ANN, "--detach"),
-        asyncio.to_thread(rejse, database_url, "unlink", ANN, "email:eve@b.dk"),
+        asyncio.to_thread(rejse_identity, database_url, "relink", ANN, "--detach"),
+        asyncio.to_thread(rejse_identity, database_url, "unlink", ANN, "email:eve@b.dk"),
     )
 
     assert (unlinked.returncode, unlinked.stderr) == (0, "")
