@@ -52,8 +52,10 @@ def _keep_logs(home: Path, folder: Path) -> None:
     """Keep what the processes of a run said that broke a promise."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for file in home.glob("*.log"):
-        shutil.copy(file, folder / file.name)
+    for file in home.rglob("*.log"):
+        kept = folder / file.relative_to(home)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, kept)
     print(f"logs: {folder}", file=sys.stderr, flush=True)
 
 

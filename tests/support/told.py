@@ -12,10 +12,13 @@ has a higher id than what told it so is about that one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import operator
 import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ SELECT customer_id::text AS customer, journey_key AS journey, version, run, revi
     recorded_at AS known_at, superseded_at IS NULL AS stands
 FROM stage_transitions ORDER BY customer_id, journey_key, version, run, seq
 """
+_LEFT = "SELECT count(*) FROM outbox"
 _FIELDS = ("at", "known_at", "change", "from", "from_paused", "to", "to_paused")
 
 
@@ -153,14 +157,24 @@ async def told_wrongly(connection: asyncpg.Connection[asyncpg.Record], log: str)
     nothing is left to be told."""
     rows = await connection.fetch(TRANSITIONS)
     while True:
-        await eventually_async(
-            lambda: connection.fetchval("SELECT count(*) FROM outbox"), _WAIT_S, until=lambda left: left == 0
-        )
+        if left := await _left_to_tell(connection):
+            return [f"{left} messages are not told: no fewer within {_WAIT_S:g} s"]
         values = await _of_kafka(log) if ":" in log else _of_file(Path(log))
         before, rows = rows, await connection.fetch(TRANSITIONS)
         # A sweep may have come between.
         if rows == before:
             return listen(values).differences([dict(row) for row in rows])
+
+
+async def _left_to_tell(connection: asyncpg.Connection[asyncpg.Record]) -> int:
+    """Wait while the messages that are left become fewer; how many are left then."""
+    left: int = await connection.fetchval(_LEFT)
+    with contextlib.suppress(AssertionError):
+        while left:
+            left = await eventually_async(
+                lambda: connection.fetchval(_LEFT), _WAIT_S, until=partial(operator.gt, left)
+            )
+    return left
 
 
 def _of_file(data_dir: Path) -> list[bytes]:
