@@ -124,6 +124,11 @@ class Rules:
             tests.append(lambda state, touch: knows(state, touch.at))
         return _every(tests)
 
+    def matches_any(self, matchers: Sequence[Matcher], sort: Sort) -> Holds | None:
+        """Whether a touchpoint of the sort matches one of them; None: it never does."""
+        found = [matches for one in matchers if (matches := self.matches(one, sort)) is not None]
+        return _some(found) if found else None
+
     def holds(self, rule: Rule, sort: Sort) -> Holds | None:
         """Whether the rule holds at a touchpoint of the sort; None: it never does."""
         if isinstance(rule, Count):

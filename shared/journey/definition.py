@@ -178,11 +178,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many touchpoints there were in a lap, `until` a rule held: touches before purchase."""
+    """How many touchpoints there were in a lap that a matcher is about, `until` a rule held: touches before
+    purchase."""
 
     key: str
     labels: Labels
-    of: Matcher
+    of: tuple[Matcher, ...]
     until: Rule | None = None
 
 

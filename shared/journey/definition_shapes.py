@@ -236,7 +236,11 @@ _TALLY = Record(
     {
         "key": _KEY,
         "labels": _LABELS,
-        "of": Member(MATCHER, "which touchpoints are counted, in each lap", required=True),
+        "of": Member(
+            ListOf(MATCHER, or_one=True),
+            "which touchpoints are counted, in each lap: a matcher, or several of which one is enough",
+            required=True,
+        ),
         "until": Member(RULE, "when counting ends"),
     },
 )

@@ -161,7 +161,7 @@ class Plans:
 
     def _tallies(self, sort: Sort) -> Iterator[OnOff]:
         for number, tally in enumerate(self._definition.tallies):
-            counts = self.rules.matches(tally.of, sort)
+            counts = self.rules.matches_any(tally.of, sort)
             ends = None if tally.until is None else self.rules.holds(tally.until, sort)
             if counts or ends:
                 yield number, counts, ends
@@ -313,7 +313,7 @@ def _conditions(definition: Definition) -> Iterator[Rule]:
 def _matchers(definition: Definition) -> Iterator[Matcher]:
     yield from (way.since for exit_ in definition.exits for way in exit_.ways if way.after is not None)
     yield from (stage.pause.since for stage in definition.stages if stage.pause is not None)
-    yield from (tally.of for tally in definition.tallies)
+    yield from (matcher for tally in definition.tallies for matcher in tally.of)
 
 
 def _with_subject(

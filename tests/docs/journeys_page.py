@@ -145,7 +145,7 @@ def _beside(definition: Definition) -> Iterator[str]:
         yield f"Signal **{signal.labels['en']}**: on by {words(signal.on)}{off}{_or_after(signal.off_after)}."
     for tally in definition.tallies:
         until = f", until {words(tally.until)}" if tally.until else ""
-        yield f"Tally **{tally.labels['en']}**: {_matcher(tally.of)}{until}."
+        yield f"Tally **{tally.labels['en']}**: {' or '.join(map(_matcher, tally.of))}{until}."
     for start in definition.starts:
         yield f"Starts `{start.journey}`: {words(start.on)}."
     for started in definition.started_by:

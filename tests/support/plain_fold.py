@@ -119,7 +119,7 @@ class PlainFold:
                 continue
             if one.until is not None and self.holds(one.until, touch):
                 self.final.add(one.key)
-            elif matches(one.of, touch, self.known):
+            elif any(matches(matcher, touch, self.known) for matcher in one.of):
                 self.counts[one.key] = self.counts.get(one.key, 0) + 1
 
     def move(self, touch: Touch) -> bool:

@@ -137,7 +137,7 @@ class Derived:
             if tally["key"] not in self.final:
                 if "until" in tally and self.holds(tally["until"], touchpoint):
                     self.final.add(tally["key"])
-                elif matches(tally["of"], touchpoint, self.known):
+                elif any(matches(one, touchpoint, self.known) for one in many(tally["of"])):
                     self.counts[tally["key"]] = self.counts.get(tally["key"], 0) + 1
         for overlay in self.part("overlays"):
             if overlay["key"] in self.open and self.holds(overlay["close"], touchpoint):

@@ -104,7 +104,7 @@ class _Writer:
             "laps": [self.jump()],
             "overlays": self.parts("o", self.overlay),
             "signals": self.parts("g", self.signal),
-            "tallies": self.parts("t", lambda key: self.named(key, of=self.matcher(), until=self.rule())),
+            "tallies": self.parts("t", self.tally),
         }
         if self.one_in(2):
             found["for"] = chance.choice([{"personas": ["p0"]}, {"when": self.rule()}])
@@ -118,6 +118,10 @@ class _Writer:
 
     def named(self, key: str, **more: Any) -> Data:
         return {"key": key, "labels": _LABELS, **more}
+
+    def tally(self, key: str) -> Data:
+        of = self.matcher() if self.one_in(2) else [self.matcher(), self.matcher()]
+        return self.named(key, of=of, until=self.rule())
 
     def stage(self, number: int) -> Data:
         key = self.stages[number]

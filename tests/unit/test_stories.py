@@ -259,8 +259,19 @@ class TestBeforeDuringAfter:
             on(53, "complaint_resolved", "phone", **GOOD),
         )
         ignored = tell(INFINITY, *self.STORY, on(50, "complaint", "phone", **BAD), until=231)
+        unsaid = tell(
+            INFINITY,
+            *self.STORY,
+            on(45, "rating_given", properties={"rating": 5}),
+            on(46, "rating_given", properties={"rating": 3}),
+            on(47, "rating_given", properties={"rating": 1}),
+            on(50, "complaint", "phone"),
+            on(53, "complaint_resolved", "phone"),
+        )
 
         assert told.counts == {"contact_points": 9, "good_contacts": 1, "bad_contacts": 1}
+        # Nobody said how these felt: a rating tells, and what they are.
+        assert unsaid.counts == {"contact_points": 12, "good_contacts": 2, "bad_contacts": 2}
         assert told.kinds("open", "close") == [
             ("open", "bad_contact.open", 50.0),
             ("close", "bad_contact.close", 53.0),
