@@ -124,14 +124,7 @@ ALIASES = "SELECT alias_id, founded_by, created_at FROM customer_aliases WHERE c
 PART = (
     "UPDATE identities SET customer_id = $2 WHERE customer_id = $1 AND identity = ANY($3::text[])",
     "UPDATE identity_holders SET customer_id = $2 WHERE customer_id = $1 AND identity = ANY($3::text[])",
-    "UPDATE identity_conflicts SET other_id = $2 WHERE other_id = $1 AND identity = ANY($3::text[])",
 )
-
-# An alias may become another customer's id.
-CONFLICTS_BY_ID = """
-UPDATE identity_conflicts AS c SET other_id = a.customer_id FROM customer_aliases AS a
-WHERE a.customer_id = $1 AND c.other_id = a.alias_id
-"""
 
 PART_NAMES = "UPDATE customer_aliases SET customer_id = $1 WHERE alias_id = ANY($2::uuid[])"
 

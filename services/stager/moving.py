@@ -84,7 +84,6 @@ async def _move(connection: Connection, handover: Handover) -> bool:
 async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, Part], now: datetime) -> None:
     """Let customers have what a customer loses to them, but for what was folded; that one must be locked.
     The new ones are by their ids."""
-    await connection.execute(identity_sql.CONFLICTS_BY_ID, customer_id)
     takers: dict[str, UUID] = {}
     for taker_id, lost in parts.items():
         created_at = lost.names[0].created_at if lost.names else None

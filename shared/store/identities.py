@@ -189,12 +189,20 @@ WHERE customer_id = $1 ORDER BY merged_at DESC, alias_id DESC LIMIT $2
 """
 
 REFUSED_LINKS = """
-SELECT c.customer_id, c.identity, c.kind, coalesce(
-    (SELECT customer_id FROM customer_aliases WHERE alias_id = c.other_id), c.other_id
-) AS other, c.count, c.first_at, c.last_at, c.touchpoint_id
-FROM identity_conflicts AS c
+SELECT c.customer_id, c.identity, c.kind, o.customer_id, c.count, c.first_at, c.last_at, c.touchpoint_id
+FROM identity_conflicts AS c LEFT JOIN LATERAL (
+    SELECT customer_id FROM (
+        SELECT customer_id, true AS has_now FROM identities WHERE identity = c.identity
+        UNION ALL
+        SELECT customer_id, false FROM identity_holders WHERE identity = c.identity
+    ) AS n
+    ORDER BY customer_id = coalesce(
+        (SELECT customer_id FROM customer_aliases WHERE alias_id = c.other_id), c.other_id
+    ) DESC NULLS LAST, has_now DESC LIMIT 1
+) AS o ON true
 """
-"""In the fields of RefusedLink; who was merged into another customer is that one."""
+"""In the fields of RefusedLink. Customers part and become one, so whose the identity is is asked for anew: of
+those who have it or had it, whoever it was refused for, else whoever has it now."""
 
 _REFUSED = f"""
 {REFUSED_LINKS} WHERE c.customer_id = $1 ORDER BY c.first_at DESC, c.identity DESC, c.kind DESC LIMIT $2

@@ -108,7 +108,7 @@ identity_conflicts = Table(
     Column("customer_id", Uuid, primary_key=True, comment="the customer to whom the link was refused"),
     Column("identity", Text, primary_key=True),
     Column("kind", Text, primary_key=True, comment="of which there would have been too many"),
-    Column("other_id", Uuid, comment="whose the identity is; null: nobody's yet"),
+    Column("other_id", Uuid, comment="whose the identity was then; null: nobody's"),
     Column("touchpoint_id", Uuid, nullable=False, comment="the latest"),
     Column("count", BigInteger, nullable=False),
     Column("first_at", _TIME, nullable=False),

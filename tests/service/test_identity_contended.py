@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import pytest
 
+from services.api.views.conflicts import NEWEST, find_conflicts
 from services.stager.batch import read_batch
 from services.stager.store import Done
 from shared.codec import encode
 from shared.errors import Contended
-from shared.store.engine import connection_of, open_pool
+from shared.store.engine import Connection, connection_of, open_pool
+from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint
-from tests.service.test_stager_store import NOW, World, touchpoint
+from tests.service.test_stager_store import NOW, World, Writer, touchpoint
+from tests.support.crowd import Pair
 from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
 
@@ -25,6 +30,9 @@ _HELD = """
 INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
 VALUES ('user_id:held', gen_random_uuid(), gen_random_uuid(), now())
 """
+_ANN: Pair = ("user_id:ann", "email:a@b.dk")
+
+Word = Callable[[Connection, str, str | None, datetime], Awaitable[int]]
 
 
 @pytest.fixture
@@ -34,10 +42,13 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 
 async def committed_late(
-    world: World, database_url: str, batch: Sequence[Touchpoint], meanwhile: Touchpoint
+    world: World,
+    database_url: str,
+    batch: Sequence[Touchpoint],
+    meanwhile: Touchpoint | Pair,
 ) -> Done:
     """Commit a batch that is held up by an identity of somebody's, while another stager commits one more
-    touchpoint."""
+    touchpoint, or settles a link that is withdrawn."""
     ours, other = await world.writer(1), await world.writer(2)
     holder = await asyncpg.connect(database_url)
     try:
@@ -48,11 +59,21 @@ async def committed_late(
         async with asyncio.TaskGroup() as tasks:
             late = tasks.create_task(ours.store.commit(records, {1: ours.stands}, NOW))
             await eventually_async(lambda: holder.fetchval(_WAITING))
-            await other.commit(meanwhile)
+            if isinstance(meanwhile, Touchpoint):
+                await other.commit(meanwhile)
+            else:
+                await settle(world, other, meanwhile, withdraw)
             await held.rollback()
         return late.result()
     finally:
         await holder.close()
+
+
+async def settle(world: World, writer: Writer, pair: Pair, word: Word) -> None:
+    """Say something of a link, and carry it out."""
+    async with connection_of(world.pool) as connection:
+        assert await word(connection, *pair, NOW) == 1
+    assert await writer.store.settle(NOW) is not None
 
 
 async def test_what_alters_no_decision_costs_no_second_run(world: World, database_url: str) -> None:
@@ -81,3 +102,60 @@ async def test_what_alters_a_decision_runs_the_batch_again(world: World, databas
     assert raised.group_contains(Contended)
     async with connection_of(world.pool) as connection:
         assert await connection.fetchval("SELECT count(*) FROM customers") == 2
+
+
+async def test_a_batch_whose_customer_is_parted_meanwhile_files_by_the_parts(
+    world: World, database_url: str
+) -> None:
+    """It has read that address and number are one customer's, and would link the number's card to it."""
+    writer = await world.writer()
+    await writer.commit(touchpoint("a", *_ANN), touchpoint("b", "email:a@b.dk", "phone:+4533123456"))
+    batch = [touchpoint("d", "loyalty_id:7", "phone:+4533123456", day=1)]
+    with pytest.raises(ExceptionGroup) as raised:
+        await committed_late(world, database_url, batch, ("email:a@b.dk", "phone:+4533123456"))
+    assert raised.group_contains(Contended)
+    await writer.commit(*batch)
+
+    assert await identities(world) == {frozenset(_ANN), frozenset(batch[0].identities)}
+    assert await world.differences() == []
+
+
+@pytest.mark.parametrize("first", ["login", "address"])
+async def test_refusals_name_whose_the_identity_is_by_now(
+    world: World, database_url: str, first: str
+) -> None:
+    """Bo names an address that is Ann's, before her link to it is withdrawn and while it is; afterwards it
+    is the address's own customer's, by an id of before or a new one; taken back, Ann's again."""
+    writer = await world.writer()
+    if first == "address":
+        await writer.commit(touchpoint("letter", "email:a@b.dk"))
+    await writer.commit(touchpoint("a", *_ANN), touchpoint("b", "user_id:bo"))
+    bo = ("user_id:bo", "email:a@b.dk")
+    await writer.commit(touchpoint("c", *bo), touchpoint("d", "user_id:cai", "email:a@b.dk"))
+    before = await refused(world)
+    await committed_late(world, database_url, [touchpoint("e", *bo, day=1)], _ANN)
+    parted = await refused(world)
+    await settle(world, writer, _ANN, take_back)
+    united = await refused(world)
+
+    assert before == united == {"user_id:bo": {*_ANN}, "user_id:cai": {*_ANN}}
+    assert parted == {"user_id:bo": {"email:a@b.dk"}, "user_id:cai": {"email:a@b.dk"}}
+
+
+async def identities(world: World) -> set[frozenset[str]]:
+    """What everybody is known by."""
+    return {frozenset(names) for names in (await names_of(world)).values()}
+
+
+async def names_of(world: World) -> dict[UUID, set[str]]:
+    """The identities of each customer."""
+    async with connection_of(world.pool) as connection:
+        rows = await connection.fetch("SELECT customer_id, array_agg(identity) FROM identities GROUP BY 1")
+    return {customer_id: set(names) for customer_id, names in rows}
+
+
+async def refused(world: World) -> dict[str, set[str]]:
+    """What whom refusals name is known by, by whose they are, as the API tells."""
+    found = (await find_conflicts(world.pool, NEWEST, 10)).conflicts
+    names = await names_of(world)
+    return {min(names[one.customer]): names[one.other] for one in found if one.other}
