@@ -81,7 +81,7 @@ WHERE identity = $1 AND other = $2
 PUT_OFF = """
 UPDATE identity_links SET unsettled_at = $1 WHERE (identity, other) = (
     SELECT identity, other FROM identity_links
-    WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1
+    WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 """
 

@@ -192,7 +192,9 @@ class BatchStore:
             await self._in_force.hold(connection, folding)
             filed = await settle_next(connection, self._limits, self._new_id, now)
             if filed is not None:
+                self._failpoints.reach("stager.settling")
                 await self._stage(connection, filed, folding, self._shard, now)
+                self._failpoints.reach("stager.settled")
         return filed
 
     async def _fence(

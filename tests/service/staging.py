@@ -47,7 +47,7 @@ class Staging:
 
     async def restart(self) -> None:
         """Go on as another process that remembers nothing."""
-        self.store = _store(self.pool, self.in_force, tells=self.tells)
+        self.store = batch_store(self.pool, self.in_force, tells=self.tells)
         self.stands = await self.store.claim(0, 0)
 
     async def settle(self, now: datetime) -> Sequence[Filed]:
@@ -90,13 +90,14 @@ async def staging(
         async with connection_of(pool) as connection:
             await register(connection, [journey.definition for journey in journeys], registered_at)
         in_force = InForce(pool)
-        store = _store(pool, in_force, tells=tells)
+        store = batch_store(pool, in_force, tells=tells)
         yield Staging(pool, journeys, in_force, store, await store.claim(0, 0), tells)
     finally:
         await pool.close()
 
 
-def _store(pool: Pool, in_force: InForce, *, tells: bool) -> BatchStore:
+def batch_store(pool: Pool, in_force: InForce, *, tells: bool) -> BatchStore:
+    """The hands of one more stager."""
     return BatchStore(
         pool,
         in_force,

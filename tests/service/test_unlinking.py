@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from shared.errors import Transient
 from shared.store.engine import connection_of
+from shared.store.identities import REFUSED_LINKS
 from shared.store.ids import touchpoint_uid
 from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint, strongest_first
@@ -22,6 +20,7 @@ from tests.service.test_identity import _JOURNEYS as JOURNEYS
 from tests.service.test_identity import _said as said_of_conflicts
 from tests.service.test_identity import clear, identities, timelines, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
+from tests.support.crowd import Pair, components
 
 # Few enough of each kind that no limit holds anything back.
 _NAMES = [
@@ -40,8 +39,6 @@ _slowly = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-Pair = tuple[str, str]
 
 
 @pytest.fixture
@@ -62,20 +59,6 @@ async def pairs(stager: Staging) -> list[Pair]:
     async with connection_of(stager.pool) as connection:
         rows = await connection.fetch("SELECT identity, other FROM identity_links ORDER BY 1, 2")
     return [(row["identity"], row["other"]) for row in rows]
-
-
-def components(names: Iterable[str], links: Iterable[Pair]) -> set[frozenset[str]]:
-    """Who is who by links alone: looked for until nothing changes."""
-    who = {name: frozenset([name]) for name in names}
-    changed = True
-    while changed:
-        changed = False
-        for one, other in links:
-            both = who[one] | who[other]
-            if who[one] != both or who[other] != both:
-                who |= dict.fromkeys(both, both)
-                changed = True
-    return set(who.values())
 
 
 @given(said=st.lists(_said, min_size=8, max_size=30), data=st.data())
@@ -133,7 +116,7 @@ _WORLD = {
     "touchpoints": "SELECT id, customer_id FROM touchpoints",
     "members": "SELECT customer_id, account_id, since, until FROM account_members",
     "of accounts": "SELECT account_id, id, customer_id, leaves FROM account_touchpoints",
-    "refused": "SELECT customer_id, identity, kind, touchpoint_id, count FROM identity_conflicts",
+    "refused": REFUSED_LINKS,
     "histories": _STANDING,
     "counts": _COUNTS,
 }
@@ -182,39 +165,6 @@ async def test_taking_back_leaves_what_was_before(
     assert await told_wrongly(stager) == []
 
 
-async def test_a_link_that_can_not_be_settled_now_holds_up_no_other(
-    stager: Staging, database_url: str
-) -> None:
-    """Somebody holds a customer for longer than a lock is waited for: that one's link waits behind the
-    others, and is carried out once it can be."""
-    first, second = ("user_id:1", "email:1@b.dk"), ("user_id:2", "email:2@b.dk")
-    await stager.commit(NOW, touchpoint("a", *first), touchpoint("b", *second))
-    await say(stager, first, withdrawn=True)
-    async with connection_of(stager.pool) as connection:
-        assert await withdraw(connection, *second, NOW + timedelta(seconds=1)) == 1
-    holder = await asyncpg.connect(database_url)
-    try:
-        held = holder.transaction()
-        await held.start()
-        await holder.execute(_HOLD, first[0])
-        with pytest.raises(Transient):
-            await stager.store.settle(NOW + timedelta(seconds=2))
-        settled = await stager.store.settle(NOW + timedelta(seconds=3))
-        waiting = await identities(stager)
-        await held.rollback()
-    finally:
-        await holder.close()
-
-    assert settled
-    assert waiting == {frozenset(first), frozenset(second[:1]), frozenset(second[1:])}
-    await stager.settle(NOW)
-    assert len(await identities(stager)) == 4
-    assert await stager.differences() == []
-
-
-_HOLD = """
-SELECT FROM customers WHERE id = (SELECT customer_id FROM identities WHERE identity = $1) FOR UPDATE
-"""
 _MISFILED = """
 SELECT t.id FROM touchpoints AS t WHERE NOT EXISTS (
     SELECT FROM identities AS i WHERE i.customer_id = t.customer_id AND NOT i.handed_over
