@@ -52,6 +52,10 @@ async def _link(
     remade: dict[UUID, UUID] = {}
     merged: dict[UUID, UUID] = {}
     into: dict[UUID, UUID] = {}
+    if len(parted) > 2:
+        # Several are united one after another, and all locks are taken in the customers' order.
+        everybody = await connection.fetch(identity_sql.HAD_BY, [*names] * (len(parted) // 2), parted)
+        await connection.execute(sql.LOCK_ALL_CUSTOMERS, [row["customer_id"] for row in everybody])
     for begin in range(0, len(parted) or 1, 2):
         owners = parted[begin : begin + 2]
         rows = await connection.fetch(identity_sql.HAD_BY, names[: len(owners)], owners)

@@ -32,6 +32,11 @@ SELECT FROM customers WHERE id IN (SELECT customer_id FROM identities WHERE iden
 _WAITING = """
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
+_FIRST_HOLDER = """
+SELECT FROM customers WHERE id = (
+    SELECT customer_id FROM identity_holders WHERE identity = $1 ORDER BY since LIMIT 1
+) FOR UPDATE NOWAIT
+"""
 _UNSETTLED = "SELECT count(*) FROM identity_links WHERE unsettled_at IS NOT NULL"
 _WHO = (
     "SELECT id, created_at FROM customers",
@@ -157,4 +162,34 @@ async def test_stagers_that_die_while_they_settle_are_gone_on_from(
     with process(), process():
         await eventually_async(lambda: unsettled(stager), 60, until=lambda left: left == 0)
     assert await who(stager) == before
+    assert await stager.differences() == []
+
+
+async def test_a_link_that_unites_several_customers_locks_them_in_order(
+    stager: Staging, database_url: str
+) -> None:
+    """A number and a tablet went from Ann's hands to Bo's, and were parted in either's. Taken back, that link
+    unites two with two: whoever holds one of them and waits for another is not waited for in a circle."""
+    number, tablet = "phone:+4533123456", "anonymous_id:tablet"
+    await stager.commit(
+        NOW,
+        touchpoint("a", "user_id:ann", number, tablet),
+        touchpoint("b", number, tablet, day=1),
+        touchpoint("c", "user_id:bo", number, tablet, day=2),
+    )
+    of_both = (number, tablet)
+    for withdrawn in (("user_id:ann", tablet), ("user_id:bo", tablet), of_both):
+        await say_in_turn(stager, [withdrawn])
+        await stager.settle(NOW)
+    before = await who(stager)
+    async with connection_of(stager.pool) as connection:
+        assert await take_back(connection, *of_both, NOW) == 1
+
+    async with asyncio.TaskGroup() as tasks, held(database_url, "user_id:bo") as holder:
+        settling = tasks.create_task(stager.store.settle(NOW))
+        await eventually_async(lambda: holder.fetchval(_WAITING))
+        assert await holder.fetch(_FIRST_HOLDER, tablet)
+    assert settling.result()
+
+    assert len(before[0]) == len((await who(stager))[0]) + 2
     assert await stager.differences() == []
