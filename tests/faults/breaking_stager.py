@@ -1,4 +1,5 @@
-"""Stagers die at every point of a batch, freeze and wake up, come and go, and are fed poison."""
+"""Stagers die at every point of a batch and of settling a link, freeze and wake up, come and go, and are fed
+poison."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ from tests.faults.rig import PARTITIONS, READY_S, STAGERS, TOPIC
 from tests.faults.scene import ANY_STAGER, Fault, Scene
 from tests.support.ports import free_port
 
-POINTS = ("claimed", "read", "begin", "fenced", "sorted", "filed", "folded", "before_commit", "after_commit")
+POINTS = (
+    *("claimed", "read", "begin", "fenced", "sorted", "filed", "folded", "before_commit", "after_commit"),
+    *("settling", "settled"),
+)
 _SESSION_S = 10.0
 _DRAIN_S = 12.0
 _STANDS = "SELECT count(*) FROM stager_offsets WHERE owner LIKE '%:{pid}'"

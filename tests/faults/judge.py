@@ -19,14 +19,20 @@ from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
 from tests.faults import ledger
 from tests.faults.places import Places
-from tests.faults.promises import Id, Kept, Obligations, line, of_the_log, of_the_timelines
+from tests.faults.promises import Id, Kept, Obligations, line, of_the_links, of_the_log, of_the_timelines
 from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
 from tests.faults.witness import fallen
 from tests.support.audit import differences
+from tests.support.crowd import who_is_who_wrongly, withdrawn_links
 from tests.support.told import told_wrongly
 
 TOPIC = "touchpoints"
+_PARTED = """
+SELECT count(*) FROM identity_links AS l
+JOIN identities AS one ON one.identity = l.identity JOIN identities AS other ON other.identity = l.other
+WHERE l.withdrawn_at IS NOT NULL AND one.customer_id <> other.customer_id
+"""
 _API_CUSTOMERS = 150
 _PAGE = 500
 _ROWS = 5_000
@@ -69,6 +75,8 @@ async def judge(places: Places) -> Verdict:
                 "0",
                 await _differences(connection, journeys),
             ),
+            of_the_links(account, await withdrawn_links(connection)),
+            line("customers that links don't make so", "0", await who_is_who_wrongly(connection)),
             line("I5 offsets or epochs that fell", "0", await fallen(connection)),
             line("refusals to come back without Retry-After", "0", account.broken),
             *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
@@ -192,6 +200,7 @@ async def _dead_letters(connection: asyncpg.Connection[asyncpg.Record]) -> Count
 async def _seen(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
     questions = {
         "a refold by a late event": "SELECT count(*) FROM stage_transitions WHERE superseded_at IS NOT NULL",
+        "a customer parted": _PARTED,
         "a takeover": "SELECT count(*) FROM stager_offsets WHERE epoch > 1",
     }
     return {what: await connection.fetchval(question) for what, question in questions.items()}

@@ -5,6 +5,9 @@ One line an entry, its fields separated by blanks:
 - `intent N`: request N is about to be sent for the first time;
 - `answer N STATUS INDEXES`: an answer to request N; of a 2xx the refused events' indexes, or `-`;
 - `probe N STATUS`: the same for a fresh event;
+- `word WORD IDENTITY`: of all links of an identity it is about to be said that they are withdrawn (`unlink`)
+  or taken back (`relink`);
+- `said WORD IDENTITY PAIRS`: that is taken, of those that there are, as `identity|other`, or `-`;
 - `broken TEXT`: a promise was seen broken while the load ran;
 - `log TOPIC-NUMBER`: an operator has made the log anew.
 """
@@ -13,9 +16,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.crowd import Pair
 
 
 class Ledger:
@@ -44,6 +49,10 @@ class Account:
     probed: set[int] = field(default_factory=set)
     probes_taken: set[int] = field(default_factory=set)
     statuses: Counter[str] = field(default_factory=Counter)
+    withdrawn: dict[Pair, bool] = field(default_factory=dict)
+    """By link, what was said of it last."""
+    unsure: set[str] = field(default_factory=set)
+    """Identities of whose links something may or may not have been said last."""
     broken: list[str] = field(default_factory=list)
     logs: int = 1
 
@@ -59,12 +68,22 @@ class Account:
                 self.probed.add(int(number))
                 if status.startswith("2"):
                     self.probes_taken.add(int(number))
+            case "word", [_, identity]:
+                self.unsure.add(identity)
+            case "said", [word, identity, pairs]:
+                self.unsure.discard(identity)
+                self._say(pairs.split(",") if pairs != "-" else [], withdrawn=word == "unlink")
             case "broken", _:
                 self.broken.append(rest)
             case "log", _:
                 self.logs += 1
             case _:
                 raise ValueError(f"no entry of a ledger: {line!r}")
+
+    def _say(self, pairs: Iterable[str], *, withdrawn: bool) -> None:
+        for pair in pairs:
+            identity, _, other = pair.partition("|")
+            self.withdrawn[identity, other] = withdrawn
 
     def _answer(self, number: int, status: str, refused: str) -> None:
         self.statuses[status] += 1

@@ -1,4 +1,5 @@
-"""The load: requests one after the other, each booked before it goes out and when it is answered."""
+"""The load: requests one after the other, each booked before it goes out and when it is answered, and words
+on links between them."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import msgspec
 from tests.faults.ledger import Ledger, read
 from tests.faults.places import Places
 from tests.faults.traffic import Request, Traffic
+from tests.faults.words import Words
 
 _SENDERS = 6
 _TIMEOUT_S = 15.0
@@ -28,6 +30,8 @@ class Load:
         self._places = places
         self._traffic = Traffic(places.seed)
         self._ledger = Ledger(places.ledger_path)
+        self._words = Words(places, self._traffic, self._ledger)
+        self._latest = 0
         self._numbers = itertools.count(1 + max(read(places.ledger_path).intended, default=-1))
         self._next_s = time.monotonic()
 
@@ -36,11 +40,13 @@ class Load:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_SENDERS):
                 tasks.create_task(self._send())
+            tasks.create_task(self._words.go_on(self.stop, lambda: self._latest))
 
     async def _send(self) -> None:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
             while not self.stop.is_set():
-                request = self._traffic.request(next(self._numbers))
+                self._latest = next(self._numbers)
+                request = self._traffic.request(self._latest)
                 await self._in_turn(len(request.events))
                 self._ledger.enter("intent", request.number)
                 await self._deliver(client, request)

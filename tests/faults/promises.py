@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tests.faults.ledger import Account
 from tests.faults.report import Line
 from tests.faults.traffic import PROBE_SOURCE, Face, Traffic, probe_event
+from tests.support.crowd import Pair
 
 Id = tuple[str, str]
 """A source, and the id that it gave to an event."""
@@ -95,6 +96,16 @@ def of_the_log(
         line("I6 poison records that are no dead letters", "0", poison.keys() - dead.keys()),
         line("I6 dead letters that are no poison", "0", dead.keys() - poison.keys()),
     ]
+
+
+def of_the_links(account: Account, withdrawn: Set[Pair]) -> Line:
+    """Of each link that was talked about, what was said last is so."""
+    wrong = [
+        pair
+        for pair, is_so in account.withdrawn.items()
+        if (pair in withdrawn) != is_so and account.unsure.isdisjoint(pair)
+    ]
+    return line(f"words on {len(account.withdrawn)} links that don't count", "0", wrong)
 
 
 def line(what: str, promised: str, found: Iterable[object], more: int = 0) -> Line:

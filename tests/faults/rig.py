@@ -305,6 +305,7 @@ class Rig:
         for source in (*SOURCES, PROBE_SOURCE, BURST_SOURCE):
             self.keys[source] = self.command("keys", "create", "write", "--source", source)
         self.keys["read"] = self.command("keys", "create", "read", "--source", "crm")
+        self.keys["admin"] = self.command("keys", "create", "admin", "--source", "desk")
 
 
 def python(*arguments: str | Path) -> list[str]:

@@ -19,6 +19,7 @@ SOMETIMES = (
     "a 429",
     "a 503",
     "a torn tail repaired",
+    "a customer parted",
     "a takeover",
 )
 _IN_LOGS = {

@@ -12,7 +12,7 @@ from shared import codec
 from shared.clock import SystemClock
 from shared.touchpoint import Touchpoint
 from tests.faults.ledger import Account, Ledger, Tail, read
-from tests.faults.promises import Kept, Obligations, of_the_log, of_the_timelines
+from tests.faults.promises import Kept, Obligations, of_the_links, of_the_log, of_the_timelines
 from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
 
@@ -84,6 +84,25 @@ def test_a_lie_is_seen(
 ) -> None:
     """One record among all is enough."""
     assert broken(obligations, lie(obliged())) == [seen]
+
+
+def test_what_was_said_last_of_a_link_has_to_be_so(tmp_path: Path) -> None:
+    """Whatever of it was forgotten is seen; a word without an answer obliges to nothing."""
+    book = Ledger(tmp_path / "ledger")
+    for identity, *words in (("a", "unlink"), ("b", "unlink", "relink"), ("c", "unlink")):
+        for word in words:
+            book.enter("word", word, identity)
+            book.enter("said", word, identity, f"{identity}|x,y|{identity}")
+    book.enter("word", "relink", "c")
+    book.enter("word", "unlink", "d")
+    book.enter("said", "unlink", "d", "-")
+    book.close()
+    account = read(tmp_path / "ledger")
+
+    assert of_the_links(account, {("a", "x"), ("y", "a")}).held
+    assert of_the_links(account, {("a", "x"), ("y", "a"), ("c", "x")}).held
+    assert not of_the_links(account, {("a", "x")}).held
+    assert not of_the_links(account, {("a", "x"), ("y", "a"), ("b", "x")}).held
 
 
 def test_either_body_of_a_conflict_may_be_the_one_that_counts() -> None:

@@ -98,7 +98,7 @@ class Traffic:
         """One event; a variant is another body under the same id."""
         bits = self._bits("event", number, index)
         source, id_ = SOURCES[number % len(SOURCES)], f"{number // len(SOURCES)}-{index}"
-        identities = _identities(number * _NEW_CUSTOMERS + bits % _CUSTOMERS_AT_ONCE, bits >> 10)
+        identities = _identities(self._customer(number, bits), bits >> 10)
         at = _occurred_at(number, bits >> 20)
         properties: dict[str, Any] = {"n": bits % 1_000_003, "variant": variant}
         if (bits >> 48) % 300 == 0:
@@ -114,6 +114,13 @@ class Traffic:
         if (bits >> 54) % 500 == 0:
             return Event(id_, {**json, "occurred_at": _IMPOSSIBLE[bits % 3]}, None)
         return Event(id_, json, face_of(source, json, at))
+
+    def customer(self, number: int, index: int) -> int:
+        """Whose one event is."""
+        return self._customer(number, self._bits("event", number, index))
+
+    def _customer(self, number: int, bits: int) -> int:
+        return number * _NEW_CUSTOMERS + bits % _CUSTOMERS_AT_ONCE
 
     def _bits(self, *what: object) -> int:
         text = "/".join(map(str, (self._seed, *what)))
@@ -173,15 +180,20 @@ def _micros(at: datetime) -> int:
 
 def _identities(customer: int, bits: int) -> dict[str, str]:
     """Often one kind alone, so that a customer's events come by several partitions; often two, which link."""
-    kinds = {
+    names = names_of(customer)
+    chosen = (("user_id",), ("email",), ("user_id", "email"), ("email", "phone"), ("user_id", "phone"))[
+        bits % 5
+    ]
+    return {kind: names[kind] for kind in chosen}
+
+
+def names_of(customer: int) -> dict[str, str]:
+    """All that a customer is known by, the strongest first."""
+    return {
         "user_id": f"u{customer}",
         "email": f"e{customer}@people.example",
         "phone": f"+45{10_000_000 + customer}",
     }
-    chosen = (("user_id",), ("email",), ("user_id", "email"), ("email", "phone"), ("user_id", "phone"))[
-        bits % 5
-    ]
-    return {kind: kinds[kind] for kind in chosen}
 
 
 def _occurred_at(number: int, bits: int) -> datetime:

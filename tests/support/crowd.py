@@ -22,6 +22,7 @@ Pair: TypeAlias = tuple[str, str]
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 """How many PostgreSQL has met in a database; each connection tells at its end what it has met."""
 
+_ROWS = 5_000
 _HELD_BACK = """
 SELECT (SELECT count(*) FROM identity_conflicts) + (SELECT count(*) FROM identity_holders)
     + (SELECT count(*) FROM identity_links WHERE unsettled_at IS NOT NULL)
@@ -69,25 +70,29 @@ def _names(one: int) -> Names:
 
 async def who_is_who_wrongly(connection: _Connection) -> list[str]:
     """What the store has wrong of who its touchpoints belong to, given the links that are withdrawn by now;
-    empty: nothing. None may be held back by a limit, and nothing may wait to be carried out."""
+    empty: nothing. None may be held back by a limit, and none may wait to be settled."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return await _wrongly(connection)
+
+
+async def _wrongly(connection: _Connection) -> list[str]:
     held_back = await connection.fetchval(_HELD_BACK)
     found = [f"{held_back} links are refused, handed over or not settled"] if held_back else []
     owners = {row["identity"]: row["customer_id"] for row in await connection.fetch(_IDENTITIES)}
     names: set[str] = set()
     told: set[Pair] = set()
     misplaced = 0
-    for customer_id, body in await connection.fetch(_TOUCHPOINTS):
+    async for customer_id, body in connection.cursor(_TOUCHPOINTS, prefetch=_ROWS):
         strongest, *others = (one for one in _identities(body) if not one.startswith("account_id:"))
         names |= {strongest, *others}
         told |= {(strongest, other) for other in others}
         misplaced += owners.get(strongest) != customer_id
     if misplaced:
         found.append(f"{misplaced} touchpoints are not with their strongest identity")
-    withdrawn = {(row[0], row[1]) for row in await connection.fetch(_WITHDRAWN)}
     stored: defaultdict[Any, set[str]] = defaultdict(set)
     for one, owner_id in owners.items():
         stored[owner_id].add(one)
-    expected = components(names, told - withdrawn)
+    expected = components(names, told - await withdrawn_links(connection))
     for people in expected ^ set(map(frozenset, stored.values())):
         is_stored = "lacks" if people in expected else "has"
         found.append(f"the store {is_stored} a customer with the identities {sorted(people)[:10]}")
@@ -95,6 +100,11 @@ async def who_is_who_wrongly(connection: _Connection) -> list[str]:
         "SELECT alias_id FROM customer_aliases WHERE customer_id NOT IN (SELECT id FROM customers)"
     )
     return [*found, *(f"the alias {alias_id} leads nowhere" for (alias_id,) in dangling)]
+
+
+async def withdrawn_links(connection: _Connection) -> Set[Pair]:
+    """The links that count no more."""
+    return {(row["identity"], row["other"]) for row in await connection.fetch(_WITHDRAWN)}
 
 
 def components(names: Iterable[str], links: Iterable[Pair]) -> Set[frozenset[str]]:
