@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.crowd import Pair
+from tests.support.people import Pair
 
 
 class Ledger:

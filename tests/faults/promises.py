@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.faults.ledger import Account
 from tests.faults.report import Line
 from tests.faults.traffic import PROBE_SOURCE, Face, Traffic, probe_event
-from tests.support.crowd import Pair
+from tests.support.people import Pair
 
 Id = tuple[str, str]
 """A source, and the id that it gave to an event."""

@@ -19,9 +19,9 @@ from shared.store.engine import Connection, connection_of, open_pool
 from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint
 from tests.service.test_stager_store import NOW, World, Writer, touchpoint
-from tests.support.crowd import Pair
 from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
+from tests.support.people import Pair
 
 _WAITING = """
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()

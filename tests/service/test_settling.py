@@ -20,9 +20,9 @@ from shared.store.withdrawals import take_back, withdraw
 from tests.service.staging import Staging, batch_store, staging
 from tests.service.test_identity import identities
 from tests.service.test_stager_store import NOW, touchpoint
-from tests.support.crowd import Pair
 from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
+from tests.support.people import Pair
 from tests.support.ports import free_port
 from tests.support.process import RejseProcess
 

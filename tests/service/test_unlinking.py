@@ -20,7 +20,7 @@ from tests.service.test_identity import _JOURNEYS as JOURNEYS
 from tests.service.test_identity import _said as said_of_conflicts
 from tests.service.test_identity import clear, identities, timelines, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
-from tests.support.crowd import Pair, components
+from tests.support.people import Pair, components
 
 # Few enough of each kind that no limit holds anything back.
 _NAMES = [

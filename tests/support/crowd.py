@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import asyncpg
 import msgspec
 
+from tests.support.people import Pair, components
+
 Names = Mapping[str, str]
 """What somebody is known by, the value by its kind, the strongest first."""
-
-Pair: TypeAlias = tuple[str, str]
-"""Two identities that a touchpoint told of together, the stronger one first."""
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 """How many PostgreSQL has met in a database; each connection tells at its end what it has met."""
@@ -105,14 +104,3 @@ async def _wrongly(connection: _Connection) -> list[str]:
 async def withdrawn_links(connection: _Connection) -> Set[Pair]:
     """The links that count no more."""
     return {(row["identity"], row["other"]) for row in await connection.fetch(_WITHDRAWN)}
-
-
-def components(names: Iterable[str], links: Iterable[Pair]) -> Set[frozenset[str]]:
-    """Who is who by links alone: whoever is linked, directly or through others, is one."""
-    who = {name: {name} for name in names}
-    for one, other in links:
-        if who[one] is not who[other]:
-            fewer, more = sorted((who[one], who[other]), key=len)
-            more |= fewer
-            who.update(dict.fromkeys(fewer, more))
-    return set(map(frozenset, who.values()))

@@ -6,13 +6,16 @@ It shares nothing with what it is held against. Every question is answered by lo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 _MOST = {"user_id": 1, "loyalty_id": 5, "email": 5, "phone": 5, "anonymous_id": 100}
 _GO_FROM_HAND_TO_HAND = ("anonymous_id", "phone")
+
+Pair = tuple[str, str]
+"""Two identities that a touchpoint told of together, the stronger one first."""
 
 When = tuple[datetime, UUID]
 """Event time and id of a touchpoint."""
@@ -121,3 +124,14 @@ class People:
         hands.append((when, taker))
         hands.sort(key=lambda one: one[0])
         self.has_now[identity] = hands[-1][1]
+
+
+def components(names: Iterable[str], links: Iterable[Pair]) -> Set[frozenset[str]]:
+    """Who is who by links alone: whoever is linked, directly or through others, is one."""
+    who = {name: {name} for name in names}
+    for one, other in links:
+        if who[one] is not who[other]:
+            fewer, more = sorted((who[one], who[other]), key=len)
+            more |= fewer
+            who.update(dict.fromkeys(fewer, more))
+    return set(map(frozenset, who.values()))
