@@ -24,6 +24,10 @@ from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
 from tests.support.clock import ManualClock
 
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
 
 @dataclass
 class Staging:
@@ -108,3 +112,10 @@ def batch_store(pool: Pool, in_force: InForce, *, tells: bool) -> BatchStore:
         failpoints=Failpoints(),
         tells=tells,
     )
+
+
+async def waiting(pool: Pool) -> int:
+    """How many sessions of a database wait for a lock. Asked outside of any transaction: within one
+    PostgreSQL always tells what it told first."""
+    async with connection_of(pool) as connection:
+        return int(await connection.fetchval(_WAITING))

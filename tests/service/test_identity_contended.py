@@ -18,14 +18,12 @@ from shared.errors import Contended
 from shared.store.engine import Connection, connection_of, open_pool
 from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint
+from tests.service.staging import waiting
 from tests.service.test_stager_store import NOW, World, Writer, touchpoint
 from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
 from tests.support.people import Pair
 
-_WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
 _HELD = """
 INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
 VALUES ('user_id:held', gen_random_uuid(), gen_random_uuid(), now())
@@ -58,7 +56,7 @@ async def committed_late(
         records = read_batch(ours.records([encode(one) for one in (*batch, touchpoint("h", "user_id:held"))]))
         async with asyncio.TaskGroup() as tasks:
             late = tasks.create_task(ours.store.commit(records, {1: ours.stands}, NOW))
-            await eventually_async(lambda: holder.fetchval(_WAITING))
+            await eventually_async(lambda: waiting(world.pool))
             if isinstance(meanwhile, Touchpoint):
                 await other.commit(meanwhile)
             else:
@@ -118,6 +116,51 @@ async def test_a_batch_whose_customer_is_parted_meanwhile_files_by_the_parts(
 
     assert await identities(world) == {frozenset(_ANN), frozenset(batch[0].identities)}
     assert await world.differences() == []
+
+
+async def test_a_customer_who_is_merged_before_they_are_parted_is_parted_nevertheless(
+    world: World, database_url: str
+) -> None:
+    """Settling waits for a customer whom a batch lets become another one, and finds both under that one's id
+    then. The batch is held up behind that, by an account."""
+    writer, other = await world.writer(1), await world.writer(2)
+    await writer.commit(touchpoint("c", "loyalty_id:7"), touchpoint("a", *_ANN))
+    await writer.commit(touchpoint("b", "user_id:bo", "account_id:acme"))
+    meeting = touchpoint("m", "user_id:ann", "loyalty_id:7", "account_id:acme")
+    async with connection_of(world.pool) as connection:
+        assert await withdraw(connection, *_ANN, NOW) == 1
+    holder = await asyncpg.connect(database_url)
+    try:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute("SELECT FROM accounts FOR UPDATE")
+        async with asyncio.TaskGroup() as tasks:
+            batch = tasks.create_task(writer.commit(meeting))
+            await eventually_async(lambda: waiting(world.pool))
+            settling = tasks.create_task(_contended(other))
+            await eventually_async(lambda: waiting(world.pool), until=lambda number: number == 2)
+            await held.rollback()
+    finally:
+        await holder.close()
+    assert batch.result().merged == 1
+    assert settling.result()
+    assert await other.store.settle(NOW)
+
+    assert await identities(world) == {
+        frozenset(meeting.identities[:2]),
+        frozenset(_ANN[1:]),
+        frozenset(["user_id:bo"]),
+    }
+    assert await world.differences() == []
+
+
+async def _contended(writer: Writer) -> bool:
+    """Whether a link could not be settled because another transaction came first."""
+    try:
+        await writer.store.settle(NOW)
+    except Contended:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("first", ["login", "address"])
