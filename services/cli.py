@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from services.supervisor.customers_cli import app as customers_app
 from services.supervisor.identity_cli import app as identity_app
 from services.supervisor.journeys_cli import app as journeys_app
 from shared.errors import ConfigError, Transient
@@ -31,6 +32,7 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(partitions_app, name="partitions")
 app.add_typer(journeys_app, name="journeys")
 app.add_typer(identity_app, name="identity")
+app.add_typer(customers_app, name="customers")
 app.add_typer(touchpoints_app, name="touchpoints")
 
 

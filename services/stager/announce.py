@@ -98,6 +98,20 @@ class SplitTold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="cu
     cause: Cause
 
 
+class ErasureTold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="customer_erased"):
+    """A customer was erased, whom the `aliases` had named too. Whoever keeps anything of them has to let it
+    go; nothing more is told of any of these ids."""
+
+    customer: UUID
+    aliases: Sequence[UUID]
+    known_at: datetime
+
+
+def erased(customer_id: UUID, aliases: Sequence[UUID], now: datetime) -> tuple[UUID, bytes]:
+    """The message of a customer who is gone."""
+    return customer_id, _encode(ErasureTold(customer_id, aliases, now))
+
+
 def splits(
     parted: Mapping[UUID, UUID], by: Mapping[UUID, UUID], now: datetime
 ) -> Iterator[tuple[UUID, bytes]]:

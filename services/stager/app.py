@@ -16,6 +16,7 @@ from typing import Any
 from services.stager.backfill import Backfill, Page
 from services.stager.clearing import Clearing
 from services.stager.definitions import register
+from services.stager.erasing import Erasing
 from services.stager.identity import Limits
 from services.stager.in_force import InForce
 from services.stager.loop import Loop
@@ -101,6 +102,7 @@ async def serve(
         keep = timedelta(days=settings.retired_states_days)
         clearing = Clearing(pool, keep, shard, clock)
         retelling = Retelling(pool, in_force, shard, clock, tells=tells)
+        erasing = Erasing(pool, in_force, shard, clock, failpoints, tells=tells)
         readiness = partial(checks, loop, partitions, stop, clock)
         await parts.enter_async_context(health_listener(listener, readiness, metrics, clock))
         log.info("started", extra=fields(port=listener.getsockname()[1]))
@@ -112,6 +114,7 @@ async def serve(
                 tasks.create_task(_retell(retelling, stop), name="retelling"),
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
                 tasks.create_task(_settle(store, metrics, stop, clock), name="settle"),
+                tasks.create_task(_erase(erasing, metrics, stop), name="erase"),
             ]
             if tells:
                 publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
@@ -270,6 +273,27 @@ async def _settle(store: BatchStore, metrics: Metrics, stop: asyncio.Event, cloc
             continue
         outcome = "parted" if filed.parted else "merged" if filed.merged else "unchanged"
         settled.labels(outcome).inc()
+
+
+async def _erase(erasing: Erasing, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Carry out erasures."""
+    customers = metrics.counter("rejse_stager_customers_erased_total")
+    touchpoints = metrics.counter("rejse_stager_touchpoints_erased_total")
+    while not stop.is_set():
+        try:
+            page = await erasing.page()
+        except Contended:
+            continue
+        except (Transient, Permanent) as error:
+            # Whatever is wrong with it, live staging goes on.
+            log.warning("erasing_failed", extra=fields(error=str(error)))
+            page = None
+        if page is None:
+            await wait_for_stop(stop, RETRY_S)
+            continue
+        touchpoints.inc(page.touchpoints)
+        customers.inc(page.ended)
+        await wait_for_stop(stop, page.seconds)
 
 
 async def _page(job: Backfill | Clearing, failed: str) -> Page | None:

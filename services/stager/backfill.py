@@ -108,7 +108,8 @@ class Backfill:
     ) -> None:
         now = self._clock.now()
         lock = sql.LOCK_ACCOUNTS if is_of_accounts(journey) else sql.LOCK_ALL_CUSTOMERS
-        await connection.execute(lock, customer_ids)
+        if await connection.fetchval(lock, customer_ids) != len(customer_ids):
+            raise Contended("a customer was merged or erased by another transaction")
         states = await read_states(connection, [(one, "") for one in customer_ids], now, whole=True)
         # Whom live staging has met has all runs up to date, unless they may be of an earlier time in force.
         fresh = not wanted.has_old_states

@@ -255,6 +255,7 @@ class Loop:
             ("stored", done.stored),
             ("duplicate", done.duplicates),
             ("conflict", done.conflicts),
+            ("erased", done.erased),
             ("dead_letter", done.dead),
         ):
             counter("rejse_stager_records_total").labels(fate).inc(number)

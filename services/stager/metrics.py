@@ -1,4 +1,4 @@
-"""What the stager counts. The ledger: read = stored + duplicate + conflict + dead_letter."""
+"""What the stager counts. The ledger: read = stored + duplicate + conflict + erased + dead_letter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ CATALOGUE: tuple[Metric, ...] = (
         "rejse_stager_records_total",
         "counter",
         ("fate",),
-        "the same records by fate: stored, duplicate, conflict (same id, other body), dead_letter",
+        "the same records by fate: stored, duplicate, conflict (same id, other body), erased (of an erased "
+        "customer, from before), dead_letter",
     ),
     Metric(
         "rejse_stager_unknown_types_total",
         "counter",
         (),
         "stored touchpoints of a type that the catalogue doesn't have; `GET /v1/touchpoint-types` names them",
+    ),
+    Metric(
+        "rejse_stager_customers_erased_total",
+        "counter",
+        (),
+        "customers of whom nothing is kept any more because somebody asked for it",
+    ),
+    Metric(
+        "rejse_stager_touchpoints_erased_total",
+        "counter",
+        (),
+        "stored touchpoints that were removed with them",
     ),
     Metric("rejse_stager_customers_merged_total", "counter", (), "customers that became one with another"),
     Metric(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from services.stager.identity import Pair
 
@@ -17,6 +18,13 @@ class KnownPairs:
     def __init__(self, most: int = PAIRS_MAX) -> None:
         self._most = most
         self._hashes: set[int] = set()
+        self._last_erasure: datetime | None = None
+
+    def as_of(self, last_erasure: datetime | None) -> None:
+        """Forget all if somebody was erased since: pairs that the store has no more are to be kept again."""
+        if last_erasure != self._last_erasure:
+            self._last_erasure = last_erasure
+            self._hashes.clear()
 
     def new_of(self, pairs: Iterable[Pair]) -> Sequence[Pair]:
         """Those that are not known, in order, each by its first touchpoint."""
@@ -27,8 +35,10 @@ class KnownPairs:
                 first.setdefault(names, pair)
         return [first[names] for names in sorted(first)]
 
-    def keep(self, pairs: Iterable[Pair]) -> None:
-        """Remember pairs whose batch has been committed."""
+    def keep(self, pairs: Iterable[Pair], last_erasure: datetime | None) -> None:
+        """Remember pairs whose batch has been committed, unless somebody was erased since."""
+        if last_erasure != self._last_erasure:
+            return
         self._hashes.update(hash((pair.identity, pair.other)) for pair in pairs)
         if len(self._hashes) > self._most:
             self._hashes.clear()

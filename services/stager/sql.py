@@ -1,9 +1,9 @@
 """The batch transaction's SQL: a few statements whatever the size of the batch.
 
-Every transaction takes its locks in one order: what is in force, offsets, touchpoint ids, new identities and
-pairs of them, customers, new accounts, accounts, states, counters; and within each by key. Whoever alters
-what a customer has, identities among it, has locked the customer; and an account, whoever lets its timeline
-get touchpoints or lose some. So two of them never wait for one another in a circle.
+Every transaction takes its locks in one order: what is in force, erasures, offsets, touchpoint ids, new
+identities and pairs of them, customers, new accounts, accounts, states, counters; and within each by key.
+Whoever alters what a customer has, identities among it, has locked the customer; and an account, whoever lets
+its timeline get touchpoints or lose some. So two of them never wait for one another in a circle.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ SELECT partition, epoch, next_offset FROM stager_offsets
 WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
 """
 
-# Held in share: what is folded can't change before the batch has ended.
+# Held in share: what is folded can't change before the batch has ended. Nor is anybody erased.
 FENCE = """
 WITH in_force AS (SELECT revision FROM journeys_in_force FOR SHARE)
 UPDATE stager_offsets AS o SET next_offset = n.new_offset, tail_crc = n.tail_crc
-FROM in_force, unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+FROM in_force, (SELECT last_erasure() AS at) AS erasure,
+    unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     AS n (partition, epoch, old_offset, new_offset, tail_crc)
 WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
     AND o.epoch = n.epoch AND o.next_offset = n.old_offset
-RETURNING o.partition, in_force.revision, pg_current_snapshot()::text AS snapshot
+RETURNING o.partition, in_force.revision, erasure.at AS last_erasure, pg_current_snapshot()::text AS snapshot
 """
 
 ID_COLUMNS = ("id", "body_hash")

@@ -7,6 +7,9 @@ differs. Only touchpoints that are new teach identities and are filed. An id or 
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
 knowing it. Customers that became one, or gave touchpoints to another, are folded anew.
 
+Nobody is erased while a batch is under way. Of who was before, a new touchpoint from then is dropped whole;
+its id is kept, so it stays the same touchpoint.
+
 A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
 run again with those. A run without a state is at its beginning, unless its version is to take over and hasn't
 come as far as its customer or account (`Folding.knows`). Then there may be a timeline from before the
@@ -37,6 +40,7 @@ from services.stager.remaking import remake
 from services.stager.runs import Subject
 from services.stager.settling import settle_next
 from services.stager.states import States, read_states
+from services.stager.tombstones import without_erased
 from services.stager.vocabulary import add_unknown_types, unknown_types
 from shared.errors import Contended, FencedOut, Permanent, Transient
 from shared.eventlog.port import TOPIC
@@ -65,6 +69,7 @@ class Done:
     stored: int
     duplicates: int
     conflicts: int
+    erased: int
     dead: int
     changes: Sequence[Change]
     """Those of more than a state alone."""
@@ -142,27 +147,30 @@ class BatchStore:
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             self._failpoints.reach("stager.begin")
-            snapshot = await self._fence(connection, batch, held, folding)
+            snapshot, last_erasure = await self._fence(connection, batch, held, folding)
+            self._pairs.as_of(last_erasure)
             self._failpoints.reach("stager.fenced")
             sorted_ = await self._ids.sort_out(connection, batch.incoming)
             self._failpoints.reach("stager.sorted")
+            fresh = await without_erased(connection, sorted_.fresh, last_erasure)
             filed = await file_touchpoints(
-                connection, sorted_.fresh, snapshot, self._limits, self._pairs, self._new_id, now
+                connection, fresh, snapshot, self._limits, self._pairs, self._new_id, now
             )
             self._failpoints.reach("stager.filed")
             shard = (self._shard + lane) % COUNTER_SHARDS
             changes = await self._stage(connection, filed, folding, shard, now)
-            unknown = unknown_types(sorted_.fresh, self._known_types)
+            unknown = unknown_types(fresh, self._known_types)
             await add_unknown_types(connection, unknown, shard, now)
             self._failpoints.reach("stager.folded")
             await self._bury(connection, batch, now)
             self._failpoints.reach("stager.before_commit")
         self._failpoints.reach("stager.after_commit")
-        self._pairs.keep(filed.pairs)
+        self._pairs.keep(filed.pairs, last_erasure)
         return Done(
-            len(sorted_.fresh),
+            len(fresh),
             sorted_.duplicates,
             sorted_.conflicts,
+            len(sorted_.fresh) - len(fresh),
             len(batch.dead),
             changes,
             unknown.total(),
@@ -199,8 +207,9 @@ class BatchStore:
 
     async def _fence(
         self, connection: Connection, batch: Batch, held: Mapping[int, Claimed], folding: Folding
-    ) -> str:
-        """Move the offsets. Returns what had been committed by then, as PostgreSQL tells it."""
+    ) -> tuple[str, datetime | None]:
+        """Move the offsets. Returns what had been committed by then, as PostgreSQL tells it, and when
+        somebody was erased last (None: nobody ever was)."""
         partitions = [advance.partition for advance in batch.advances]
         moved = await connection.fetch(
             sql.FENCE,
@@ -217,7 +226,7 @@ class BatchStore:
         if any(row["revision"] != folding.revision for row in moved):
             self._in_force.outdate()
             raise Contended("other journeys are in force")
-        return moved[0]["snapshot"] if moved else ""
+        return (moved[0]["snapshot"], moved[0]["last_erasure"]) if moved else ("", None)
 
     async def _stage(
         self, connection: Connection, filed: Filed, folding: Folding, shard: int, now: datetime

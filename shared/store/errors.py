@@ -72,6 +72,7 @@ BY_STATE: Mapping[str, Meaning] = {
     "40001": Contended,
     "40P01": Contended,
     "42501": ConfigError,  # this role may not
+    "42883": ConfigError,  # a function
     "42703": ConfigError,  # a column, and below a table: the store has not been migrated
     "42P01": ConfigError,
     "55P02": _BUG,

@@ -155,7 +155,7 @@ def _forged_lines(
     dead = {bytes(row[0]) for row in asyncio.run(_rows(rejse, "SELECT value FROM dead_letters"))}
     fates = {
         fate: int(rejse.metric("stager", "rejse_stager_records_total", {"fate": fate}))
-        for fate in ("stored", "duplicate", "conflict", "dead_letter")
+        for fate in ("stored", "duplicate", "conflict", "erased", "dead_letter")
     }
     unseen = [value[:80] for value in forged.unfit if value not in dead]
     innocent = [value[:80] for value in forged.fit if value in dead]

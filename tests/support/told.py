@@ -53,6 +53,7 @@ class Consumer:
         self.told: dict[tuple[Run, int, int], Mapping[str, Any]] = {}
         self.places: dict[Run, tuple[str | None, bool]] = {}
         self.merged: dict[str, str] = {}
+        self.erased: set[str] = set()
         self.read: dict[str, Mapping[str, Any]] = {}
         self.repeated = 0
         self.wrong: list[str] = []
@@ -74,12 +75,16 @@ class Consumer:
             self._check(not left, "comes before the end of a history", message)
             self.merged[customer] = message["into"]
             return
+        if message["kind"] == "customer_erased":
+            self._erase({customer, *message["aliases"]})
+            return
         if message["kind"] == "customer_split":
             # One of their own again, or for the first time: with no history yet.
             self.merged.pop(customer, None)
             left = [run for run, history in self.histories.items() if run[0] == customer and history]
             self._check(not left, "comes after the begin of a history", message)
             return
+        self._check(customer not in self.erased, "is about a customer who was erased", message)
         self._check(customer not in self.merged, "is about a customer that is another one's", message)
         read = self.read.get(message["journey"])
         if read and message["id"] > read["id"]:
@@ -100,6 +105,15 @@ class Consumer:
             self._check(key not in self.told, "comes under two ids", message)
             self.told[key] = message
             history.append(message)
+
+    def _erase(self, ids: set[str]) -> None:
+        """Keep nothing of a customer."""
+        self.histories = defaultdict(
+            list, {run: its for run, its in self.histories.items() if run[0] not in ids}
+        )
+        self.told = {key: its for key, its in self.told.items() if key[0][0] not in ids}
+        self.places = {run: its for run, its in self.places.items() if run[0] not in ids}
+        self.erased |= ids
 
     def _take_over(self, message: Mapping[str, Any]) -> None:
         before = self.read.get(message["journey"])

@@ -244,7 +244,7 @@ def test_a_pair_is_new_until_its_batch_has_been_committed() -> None:
     known = KnownPairs(most=2)
 
     assert known.new_of(links) == [links[1], links[0]] == known.new_of(links)
-    known.keep(links)
+    known.keep(links, None)
     assert known.new_of(links) == []
-    known.keep([Pair("user_id:1", "anonymous_id:3", UUID(int=3), claim(3).at)])
+    known.keep([Pair("user_id:1", "anonymous_id:3", UUID(int=3), claim(3).at)], None)
     assert known.new_of(links) == [links[1], links[0]]

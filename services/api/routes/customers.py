@@ -1,18 +1,22 @@
-"""`/v1/customers/{ref}`: one customer by any identifier."""
+"""`/v1/customers/{ref}`: one customer by any identifier, to be told of or erased."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from services.api.routes.docs import responses
-from services.api.routes.operation import Answer, PathOnlyRoute
-from services.api.routes.parameters import Ref, customer_ref, no_customer
+from services.api.routes.docs import customer_responses, erasure_responses
+from services.api.routes.operation import Answer, PathOnlyRoute, require_admin
+from services.api.routes.parameters import NoParameters, Ref, customer_ref, no_customer
 from services.api.views.answers import Customer
 from services.api.views.customers import find_customer
 from services.api.views.reference import Reference
 from shared.clock import Clock
-from shared.store.engine import Pool
+from shared.problem import Problem
+from shared.store.engine import Pool, connection_of
+from shared.store.erasures import Erasure, NotSettled, erase
 
 _LABELS = {"en": "Purchase lifecycle", "da": "Købslivscyklus", "sv": "Köplivscykel"}
 _EXAMPLE = {
@@ -50,24 +54,56 @@ _EXAMPLE = {
     ],
     "aliases": ["019a3c1e-9b10-7d21-8f4a-2b3c4d5e6f70"],
 }
+_ERASURE_EXAMPLE = {
+    "customer": "019a3c1e-7a51-7cc0-9d0c-1f2e3d4c5b6a",
+    "erased_at": "2026-03-01T12:00:00Z",
+    "carried_out": False,
+}
+_RETRY_AFTER_S = 2
 
 
 def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock) -> None:
-    """Attach the operation."""
+    """Attach the operations."""
 
     async def get_customer(ref: Ref) -> Response:
         """A customer by any identifier: identities, the stage in every active journey, and what comes
         next if nothing happens."""
-        found = await find_customer(pool, reference.journeys, customer_ref(ref), clock.now())
+        asked = customer_ref(ref)
+        found = await find_customer(pool, reference.journeys, asked, clock.now())
         if found is None:
-            raise no_customer()
+            raise await no_customer(pool, asked)
         return Answer(found)
+
+    async def erase_customer(ref: Ref, _: Annotated[NoParameters, Query()]) -> Response:
+        """Erase a customer. From now on nobody finds them, by their id it is 410; within seconds a stager has
+        removed all that is kept of them. No touchpoint that happened until now brings them back; what they
+        do later is about somebody new. Asked again by their id, it tells how that stands. It can't be
+        undone."""
+        asked = customer_ref(ref)
+        try:
+            async with connection_of(pool) as connection, connection.transaction():
+                found = await erase(connection, asked, clock.now())
+        except NotSettled as error:
+            raise Problem(409, "not_settled", str(error), retry_after_s=_RETRY_AFTER_S) from None
+        if found is None:
+            raise await no_customer(pool, asked)
+        return Answer(found, status_code=202)
 
     router.add_api_route(
         "/v1/customers/{ref}",
         get_customer,
         route_class_override=PathOnlyRoute,
-        responses=responses(Customer, _EXAMPLE),
+        responses=customer_responses(Customer, _EXAMPLE),
+        response_class=Answer,
+        tags=["customers"],
+    )
+    router.add_api_route(
+        "/v1/customers/{ref}",
+        erase_customer,
+        methods=["DELETE"],
+        status_code=202,
+        dependencies=[Depends(require_admin)],
+        responses=erasure_responses(Erasure, _ERASURE_EXAMPLE),
         response_class=Answer,
         tags=["customers"],
     )

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from services.api.routes.docs import definition_responses
 from services.api.routes.operation import Answer, require_admin
-from services.api.routes.parameters import Parameters, Time
+from services.api.routes.parameters import NoParameters, Parameters, Time
 from services.api.routes.proofs import RUN_EXAMPLE
 from services.api.views.versions import (
     JourneyVersion,
@@ -89,10 +89,6 @@ class WhatIfParameters(Parameters):
     sample: int = Field(
         default=10, ge=0, le=SAMPLES_MAX, description="customers to show who would be elsewhere"
     )
-
-
-class NoParameters(Parameters):
-    """None."""
 
 
 def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:

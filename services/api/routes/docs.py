@@ -9,7 +9,7 @@ import msgspec
 
 from services.api.views import answers, versions
 from shared.problem import MEDIA_TYPE
-from shared.store import identities, what_if, withdrawals
+from shared.store import erasures, identities, what_if, withdrawals
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
@@ -18,6 +18,7 @@ _ANSWERS = (
     answers.Members,
     identities.IdentityProof,
     withdrawals.Links,
+    erasures.Erasure,
     answers.IdentityConflicts,
     answers.Proof,
     answers.Timeline,
@@ -68,6 +69,18 @@ _PROBLEMS: Mapping[int, tuple[str, str, str, Mapping[str, Any]]] = {
 }
 
 
+_ERASED = (
+    "the customer of this id was erased",
+    "customer_erased",
+    "the customer of this id was erased",
+    dict[str, Any](),
+)
+_NOT_SETTLED = (
+    "a link of the customer's was withdrawn or taken back, and it is not carried out yet: ask again",
+    "not_settled",
+    "a link of theirs was withdrawn or taken back, and is not carried out yet",
+    dict[str, Any](),
+)
 _DEFINITION_ERRORS = {"errors": [{"line": 12, "detail": "stages[1].enter.tipe: is not known here"}]}
 _WRONG_SCOPE = (
     "the key has another scope",
@@ -116,6 +129,21 @@ def admin_responses(
 ) -> dict[int | str, dict[str, Any]]:
     """The same of an operation that only an admin key may ask for."""
     return responses(answer, example) | {403: _problem(403, *_WRONG_SCOPE)}
+
+
+def customer_responses(
+    answer: type[msgspec.Struct], example: Mapping[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """The same of an operation about one customer."""
+    return responses(answer, example) | {410: _problem(410, *_ERASED)}
+
+
+def erasure_responses(
+    answer: type[msgspec.Struct], example: Mapping[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """The same of the one that erases a customer, which only an admin key may ask for."""
+    found = admin_responses(answer, example) | {409: _problem(409, *_NOT_SETTLED)}
+    return found | {202: found.pop(200)}
 
 
 def definition_responses(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import responses
+from services.api.routes.docs import customer_responses
 from services.api.routes.operation import Answer
 from services.api.routes.parameters import (
     LIMIT_MAX,
@@ -93,15 +93,16 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         It is told by the active version of the journey: nothing was known by it before it was activated.
         """
         active, as_of, now = active_journey(reference, key), _as_of(wanted, clock), clock.now()
-        found = await find_history(pool, active, customer_ref(ref), as_of, now, wanted.limit, wanted.run)
+        asked = customer_ref(ref)
+        found = await find_history(pool, active, asked, as_of, now, wanted.limit, wanted.run)
         if found is None:
-            raise no_customer()
+            raise await no_customer(pool, asked)
         return Answer(found)
 
     router.add_api_route(
         "/v1/customers/{ref}/journeys/{key}/history",
         get_history,
-        responses=responses(History, _EXAMPLE),
+        responses=customer_responses(History, _EXAMPLE),
         response_class=Answer,
         tags=["customers"],
     )

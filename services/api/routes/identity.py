@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import admin_responses, responses
+from services.api.routes.docs import admin_responses, customer_responses, responses
 from services.api.routes.operation import Answer, PathOnlyRoute, invalid_parameters, require_admin
 from services.api.routes.parameters import (
     LIMIT_MAX,
@@ -156,7 +156,7 @@ def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:
         async with connection_of(pool) as connection:
             found = await prove_identity(connection, asked, QUERY_TIMEOUT_S)
         if found is None:
-            raise no_customer()
+            raise await no_customer(pool, asked)
         return Answer(found)
 
     async def list_conflicts(wanted: Annotated[ConflictParameters, Query()]) -> Response:
@@ -201,7 +201,7 @@ def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:
         "/v1/customers/{ref}/identity",
         get_identity,
         route_class_override=PathOnlyRoute,
-        responses=responses(IdentityProof, _PROOF_EXAMPLE),
+        responses=customer_responses(IdentityProof, _PROOF_EXAMPLE),
         response_class=Answer,
         tags=["identity"],
     )

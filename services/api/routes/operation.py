@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -49,6 +50,13 @@ class PathOnlyRoute(APIRoute):
             await response(scope, receive, send)
 
         self.app = app
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another operation may have the same path, with another method; a 405 names them all."""
+        if scope["method"] not in (self.methods or ()):
+            there = [one.methods for one in scope["app"].routes if getattr(one, "path", "") == self.path]
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(set().union(*there)))})
+        await super().handle(scope, receive, send)
 
 
 def invalid_parameters(errors: Sequence[tuple[str, str]]) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import msgspec
 from fastapi import Path
@@ -12,11 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from services.api.routes.operation import invalid_parameters
 from services.api.views.active import ActiveJourney
+from services.api.views.customers import QUERY_TIMEOUT_S
 from services.api.views.reference import Reference
 from services.api.views.refs import parse_ref
 from shared.clock import Clock
 from shared.problem import Problem
 from shared.refs import CustomerRef
+from shared.store.engine import Pool, connection_of
+from shared.store.erasures import find_erasure
 
 T = TypeVar("T")
 
@@ -61,6 +65,10 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class NoParameters(Parameters):
+    """None."""
+
+
 def at_cursor(text: str | None, read: Callable[[str], T], beginning: T) -> T:
     """Where a page goes on: what a cursor says, or the beginning where there is none.
 
@@ -98,8 +106,13 @@ def past(name: str, time: datetime, clock: Clock) -> datetime:
     return time
 
 
-def no_customer() -> Problem:
-    """The problem of a reference that no customer has."""
+async def no_customer(pool: Pool, ref: CustomerRef) -> Problem:
+    """The problem of a reference that no customer has: nobody ever had, or who had it was erased."""
+    if isinstance(ref, UUID):
+        async with connection_of(pool) as connection:
+            erasure = await find_erasure(connection, ref, QUERY_TIMEOUT_S)
+        if erasure is not None:
+            return Problem(410, "customer_erased", "the customer of this id was erased")
     return Problem(404, "customer_not_found", "no customer is known by this reference")
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import responses
+from services.api.routes.docs import customer_responses
 from services.api.routes.operation import Answer
 from services.api.routes.parameters import (
     JourneyKey,
@@ -216,16 +216,16 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         """Why a customer is where they are in a journey: every transition with its cause, the rules that came
         close, of stages and of what stands beside them, and what each of them lacks, the running clocks, and
         what happens next and when if nothing else does."""
-        active = active_journey(reference, key)
-        found = await find_proof(pool, active, customer_ref(ref), wanted.before, wanted.limit, clock.now())
+        active, asked = active_journey(reference, key), customer_ref(ref)
+        found = await find_proof(pool, active, asked, wanted.before, wanted.limit, clock.now())
         if found is None:
-            raise no_customer()
+            raise await no_customer(pool, asked)
         return Answer(found)
 
     router.add_api_route(
         "/v1/customers/{ref}/journeys/{key}",
         get_proof,
-        responses=responses(Proof, _EXAMPLE),
+        responses=customer_responses(Proof, _EXAMPLE),
         response_class=Answer,
         tags=["customers"],
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.api.routes.docs import responses
+from services.api.routes.docs import customer_responses
 from services.api.routes.operation import Answer
 from services.api.routes.parameters import (
     LIMIT_MAX,
@@ -116,22 +116,23 @@ def add_routes(router: APIRouter, pool: Pool, reference: Reference, clock: Clock
         made. A page goes on exactly where the one before ended, whatever was added meanwhile; with `known_at`
         corrections change nothing either.
         """
+        asked = customer_ref(ref)
         found = await find_timeline(
             pool,
             reference.journeys,
-            customer_ref(ref),
+            asked,
             wanted.filter(clock),
             at_cursor(wanted.cursor, from_cursor, END),
             wanted.limit,
         )
         if found is None:
-            raise no_customer()
+            raise await no_customer(pool, asked)
         return Answer(found)
 
     router.add_api_route(
         "/v1/customers/{ref}/timeline",
         get_timeline,
-        responses=responses(Timeline, _EXAMPLE),
+        responses=customer_responses(Timeline, _EXAMPLE),
         response_class=Answer,
         tags=["customers"],
     )

@@ -1,26 +1,15 @@
-"""The tables, as SQLAlchemy Core knows them. The migrations make them; a test holds the two together.
-
-Times are event times unless a name says otherwise (`recorded_at`, `superseded_at`, `received_at`). A *place*
-is a stage or an exit of a journey. Counters are kept as deltas, a row per writer shard, and summed on
-reading, so that writers don't wait for one another.
-
-A *run* is one customer's way through a journey, an account's, or that of a thing of a customer's, which it is
-named for. States and transitions are by run; those of an account have its id for the customer's.
-"""
+"""The tables of touchpoints, journeys and stages, and of the stagers' and the API's own business."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -28,99 +17,13 @@ from sqlalchemy import (
     text,
 )
 
-metadata = MetaData(
-    naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(table_name)s_%(column_0_N_name)s_idx"}
-)
-_TIME = DateTime(timezone=True)
-_WITHHELD = text("withdrawn_at IS NOT NULL OR unsettled_at IS NOT NULL")
-_UNSETTLED = text("unsettled_at IS NOT NULL")
-
-customers = Table(
-    "customers",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("created_at", _TIME, nullable=False),
-    Column("relinked", BigInteger, comment="the transaction that altered its identities last"),
-    Column(
-        "is_member",
-        Boolean,
-        server_default=text("false"),
-        comment="whether it has named an account; null: it has, and its timeline is to be told anew",
-    ),
-    Index("customers_outdated_idx", "id", postgresql_where=text("is_member IS NULL")),
-)
-
-customer_aliases = Table(
-    "customer_aliases",
-    metadata,
-    Column("alias_id", Uuid, primary_key=True, comment="a customer that was merged into another one"),
-    Column("customer_id", Uuid, nullable=False),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that merged them: the evidence"),
-    Column("merged_at", _TIME, nullable=False),
-    Column("founded_by", Text, comment="the identity that it began with; null: not known"),
-    Column("created_at", _TIME, comment="when it became a customer; null: not known"),
-    Index("customer_aliases_customer_id_idx", "customer_id"),
-)
-
-identities = Table(
-    "identities",
-    metadata,
-    Column("identity", Text, primary_key=True),
-    Column("customer_id", Uuid, nullable=False),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the touchpoint that linked it: the evidence"),
-    Column("linked_at", _TIME, nullable=False),
-    Column("since", _TIME, comment="event time of the evidence; null: not known"),
-    Column("handed_over", Boolean, nullable=False, server_default=text("false")),
-    Index("identities_customer_id_idx", "customer_id"),
-)
-
-identity_links = Table(
-    "identity_links",
-    metadata,
-    Column("identity", Text, primary_key=True, comment="the stronger one"),
-    Column("other", Text, primary_key=True),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the first that told of both: the evidence"),
-    Column("occurred_at", _TIME, nullable=False),
-    Column("linked_at", _TIME, nullable=False),
-    Column("withdrawn_at", _TIME, comment="since when it links no more; null: it does"),
-    Column("unsettled_at", _TIME, comment="since when that is to be carried out; null: it is"),
-    Column("parted", ARRAY(Uuid), comment="whose each of both was when it was withdrawn, in turns"),
-    Index("identity_links_other_idx", "other"),
-    Index("identity_links_withheld_idx", "identity", "other", postgresql_where=_WITHHELD),
-    Index(
-        "identity_links_unsettled_at_idx", "unsettled_at", "identity", "other", postgresql_where=_UNSETTLED
-    ),
-)
-
-identity_holders = Table(
-    "identity_holders",
-    metadata,
-    Column("identity", Text, primary_key=True),
-    Column("since", _TIME, primary_key=True),
-    Column("touchpoint_id", Uuid, primary_key=True, comment="by which it was handed over"),
-    Column("customer_id", Uuid, nullable=False),
-    Index("identity_holders_customer_id_idx", "customer_id"),
-)
-
-identity_conflicts = Table(
-    "identity_conflicts",
-    metadata,
-    Column("customer_id", Uuid, primary_key=True, comment="the customer to whom the link was refused"),
-    Column("identity", Text, primary_key=True),
-    Column("kind", Text, primary_key=True, comment="of which there would have been too many"),
-    Column("other_id", Uuid, comment="whose the identity was then; null: nobody's"),
-    Column("touchpoint_id", Uuid, nullable=False, comment="the latest"),
-    Column("count", BigInteger, nullable=False),
-    Column("first_at", _TIME, nullable=False),
-    Column("last_at", _TIME, nullable=False),
-    Index("identity_conflicts_first_at_idx", "first_at", "customer_id", "identity", "kind"),
-)
+from shared.store.tables.metadata import TIME, metadata
 
 touchpoints = Table(
     "touchpoints",
     metadata,
     Column("customer_id", Uuid, primary_key=True),
-    Column("occurred_at", _TIME, primary_key=True),
+    Column("occurred_at", TIME, primary_key=True),
     Column("id", Uuid, primary_key=True),
     Column("type", Text, nullable=False),
     Column("channel", Text, nullable=False),
@@ -132,7 +35,7 @@ accounts = Table(
     metadata,
     Column("id", Uuid, primary_key=True, comment="the identity hashed"),
     Column("identity", Text, nullable=False),
-    Column("created_at", _TIME, nullable=False),
+    Column("created_at", TIME, nullable=False),
 )
 
 account_members = Table(
@@ -141,9 +44,9 @@ account_members = Table(
     Column("customer_id", Uuid, primary_key=True),
     Column("account_id", Uuid, primary_key=True),
     Column("touchpoint_id", Uuid, nullable=False, comment="the first that names the account: the evidence"),
-    Column("linked_at", _TIME, nullable=False),
-    Column("since", _TIME, comment="event time of the evidence; null: not known"),
-    Column("until", _TIME, comment="when the customer left the account; null: it is a member"),
+    Column("linked_at", TIME, nullable=False),
+    Column("since", TIME, comment="event time of the evidence; null: not known"),
+    Column("until", TIME, comment="when the customer left the account; null: it is a member"),
     Index("account_members_account_id_idx", "account_id", "customer_id"),
 )
 
@@ -151,7 +54,7 @@ account_touchpoints = Table(
     "account_touchpoints",
     metadata,
     Column("account_id", Uuid, primary_key=True),
-    Column("occurred_at", _TIME, primary_key=True),
+    Column("occurred_at", TIME, primary_key=True),
     Column("id", Uuid, primary_key=True),
     Column("customer_id", Uuid, nullable=False, comment="under whom the touchpoint is filed"),
     Column(
@@ -177,15 +80,15 @@ journey_definitions = Table(
     Column("version", Integer, primary_key=True),
     Column("hash", Text, nullable=False),
     Column("source", Text, nullable=False),
-    Column("recorded_at", _TIME, nullable=False),
+    Column("recorded_at", TIME, nullable=False),
     Column("links", Text, nullable=False, comment="in JSON, the rules by which other journeys start it"),
-    Column("wanted_at", _TIME, comment="since when it is on its way to be active; null: it is not"),
-    Column("activated_at", _TIME, comment="since when it is the version that is read; null: it is not"),
-    Column("retired_at", _TIME, comment="when it was folded last: its states are of then"),
+    Column("wanted_at", TIME, comment="since when it is on its way to be active; null: it is not"),
+    Column("activated_at", TIME, comment="since when it is the version that is read; null: it is not"),
+    Column("retired_at", TIME, comment="when it was folded last: its states are of then"),
     Column("reached", Uuid, comment="how far through all customers its backfill is, or its clearing"),
     Column("customers_done", BigInteger),
     Column("customers_total", BigInteger, comment="how many there were at the start, or an estimate"),
-    Column("cleared_at", _TIME, comment="since when a retired version has no states; null: it may have some"),
+    Column("cleared_at", TIME, comment="since when a retired version has no states; null: it may have some"),
     Index(
         "journey_definitions_active_idx",
         "key",
@@ -209,10 +112,10 @@ journey_states = Table(
     metadata,
     Column("customer_id", Uuid, primary_key=True, comment="or the account's"),
     Column("run", Text, primary_key=True, comment="the thing it is about; empty: the customer, the account"),
-    Column("due_at", _TIME, comment="time moves none of the states before; null: it never will"),
+    Column("due_at", TIME, comment="time moves none of the states before; null: it never will"),
     Column("states", LargeBinary, nullable=False, comment="in all journeys: shared.journey.state.Kept"),
-    Column("entered_at", _TIME, comment="of a thing, when a state of it last entered a place"),
-    Column("updated_at", _TIME, nullable=False),
+    Column("entered_at", TIME, comment="of a thing, when a state of it last entered a place"),
+    Column("updated_at", TIME, nullable=False),
     Index("journey_states_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
@@ -224,7 +127,7 @@ stage_transitions = Table(
     Column("version", Integer, primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("revision", Integer, primary_key=True),
-    Column("at", _TIME, nullable=False),
+    Column("at", TIME, nullable=False),
     Column("kind", Text, nullable=False),
     Column("from_stage", Text),
     Column("from_paused", Boolean, nullable=False),
@@ -232,8 +135,8 @@ stage_transitions = Table(
     Column("to_paused", Boolean, nullable=False),
     Column("touchpoint_id", Uuid, comment="the cause; null when it was time"),
     Column("rule", Text, nullable=False),
-    Column("recorded_at", _TIME, nullable=False),
-    Column("superseded_at", _TIME),
+    Column("recorded_at", TIME, nullable=False),
+    Column("superseded_at", TIME),
     Column("run", Text, primary_key=True),
     Index(
         "stage_transitions_standing_idx",
@@ -272,7 +175,7 @@ checkpoints = Table(
     Column("customer_id", Uuid, primary_key=True),
     Column("journey_key", Text, primary_key=True),
     Column("version", Integer, primary_key=True),
-    Column("at", _TIME, primary_key=True),
+    Column("at", TIME, primary_key=True),
     Column("id", Uuid, primary_key=True, comment="the touchpoint after which the fold had this state"),
     Column("state", LargeBinary, nullable=False),
 )
@@ -294,7 +197,7 @@ stage_flows = Table(
     Column("journey_key", Text, primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("span", Text, primary_key=True, comment="hour, day or month: each sums up the same flows"),
-    Column("since", _TIME, primary_key=True, comment="the begin of the span of event time, in UTC"),
+    Column("since", TIME, primary_key=True, comment="the begin of the span of event time, in UTC"),
     Column("from_stage", Text, primary_key=True, comment="empty: the journey began"),
     Column("from_paused", Boolean, primary_key=True),
     Column("to_stage", Text, primary_key=True),
@@ -309,7 +212,7 @@ unknown_types = Table(
     Column("shard", SmallInteger, primary_key=True),
     Column("type", Text, primary_key=True, comment="empty: all that there was no room for by name"),
     Column("count", BigInteger, nullable=False),
-    Column("recorded_at", _TIME, nullable=False, comment="when the latest of them was stored"),
+    Column("recorded_at", TIME, nullable=False, comment="when the latest of them was stored"),
 )
 
 stager_offsets = Table(
@@ -336,7 +239,7 @@ partition_resumptions = Table(
     Column("halted", Text, nullable=False),
     Column("next_offset", BigInteger, nullable=False, comment="negative: the log's beginning"),
     Column("resumed_by", Text, nullable=False),
-    Column("recorded_at", _TIME, nullable=False),
+    Column("recorded_at", TIME, nullable=False),
 )
 
 dead_letters = Table(
@@ -349,7 +252,7 @@ dead_letters = Table(
     Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the value"),
     Column("reason", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
-    Column("recorded_at", _TIME, nullable=False),
+    Column("recorded_at", TIME, nullable=False),
 )
 
 outbox = Table(
@@ -360,7 +263,7 @@ outbox = Table(
     ),
     Column("key", LargeBinary, nullable=False),
     Column("value", LargeBinary, nullable=False, comment="the message without its id"),
-    Column("recorded_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("recorded_at", TIME, nullable=False, server_default=text("now()")),
     Column(
         "to_all",
         Boolean,
@@ -374,7 +277,7 @@ sources = Table(
     "sources",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("created_at", _TIME, nullable=False),
+    Column("created_at", TIME, nullable=False),
     Column("region", Text, comment="ISO 3166-1 alpha-2, of phone numbers that have no country code"),
 )
 
@@ -385,16 +288,6 @@ api_keys = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("scope", Text, nullable=False),
     Column("source", Text, nullable=False),
-    Column("created_at", _TIME, nullable=False),
-    Column("revoked_at", _TIME),
+    Column("created_at", TIME, nullable=False),
+    Column("revoked_at", TIME),
 )
-
-BY_CUSTOMER = (
-    touchpoints,
-    account_members,
-    journey_states,
-    stage_transitions,
-    checkpoints,
-    identity_conflicts,
-)
-"""The tables whose rows belong to one customer: their keys begin with `customer_id`."""
