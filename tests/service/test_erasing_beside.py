@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -19,7 +21,7 @@ from shared.errors import Contended, Transient
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
 from shared.store.engine import connection_of
-from shared.store.erasures import erase
+from shared.store.erasures import erase, find_erasure
 from shared.store.ids import account_uid
 from tests.service.staging import Staging, staging
 from tests.service.test_erasing import ask, left_of
@@ -29,6 +31,7 @@ from tests.service.test_stager_store import NOW, touchpoint
 from tests.support.audit import differences
 from tests.support.clock import ManualClock
 from tests.support.eventually import eventually_async
+from tests.support.installation import Installation
 
 ANN, EMAIL, BO, TABLET = "user_id:ann", "email:ann@b.dk", "user_id:bo", "anonymous_id:tablet"
 ACME = "account_id:acme"
@@ -132,6 +135,35 @@ async def test_whoever_goes_on_with_it_ends_it(stager: Staging) -> None:
     assert pages > 10
     assert await left_of(stager, [ANN, EMAIL]) == []
     assert await stager.differences() == []
+
+
+async def test_a_stager_that_is_killed_on_the_way_is_gone_on_from(
+    stager: Staging, database_url: str, tmp_path: Path
+) -> None:
+    """A process dies before it has done anything, another one when the customer is gone and the touchpoints
+    are not; the third one ends it."""
+    await stager.commit(NOW, touchpoint("a", ANN, EMAIL, ACME), touchpoint("b", BO, ACME))
+    erasure = await ask(stager, ANN, NOW)
+    assert erasure
+    with Installation(tmp_path, {"REJSE_DATABASE_URL": database_url}) as rejse:
+        for dies_at in (1, 2):
+            dying = rejse.process("stager", REJSE_FAILPOINTS=f"stager.erasing:kill:{dies_at}")
+            dying.launch()
+            assert await asyncio.to_thread(dying.wait, 60) == -9
+        half_way = await left_of(stager, [ANN])
+        last = rejse.process("stager")
+        last.launch()
+        await eventually_async(lambda: carried_out(stager, erasure.customer), 60)
+
+    assert {table for table, _ in half_way} == {"touchpoints"}
+    assert await left_of(stager, [ANN, EMAIL]) == []
+    assert await stager.differences() == []
+
+
+async def carried_out(stager: Staging, customer_id: UUID) -> bool:
+    async with connection_of(stager.pool) as connection:
+        found = await find_erasure(connection, customer_id)
+    return found is not None and found.carried_out
 
 
 async def test_who_comes_back_is_linked_anew(stager: Staging) -> None:
