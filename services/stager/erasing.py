@@ -14,12 +14,10 @@ couldn't go on from. An erasure that fails waits behind the others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
 from asyncpg import Record
 
 from services.stager import sql
@@ -28,23 +26,17 @@ from services.stager.changes import tell, write_changes
 from services.stager.in_force import Folding, InForce
 from services.stager.remaking import remake
 from services.stager.sql import rows_of
-from services.stager.tombstones import tombstones
+from services.stager.unnaming import Unnaming
 from services.stager.vocabulary import add_unknown_types
 from shared.clock import Clock
-from shared.codec import decode, encode
 from shared.errors import Contended, Permanent, Transient
 from shared.failpoints import Failpoints
 from shared.journey.state import NEVER
-from shared.journey.touch import FIRST_POSITION, Position
-from shared.store.customers import ID_BY_ID
 from shared.store.engine import Connection, Pool, connection_of
-from shared.tombstones import digest_of, is_erased
-from shared.touchpoint import identifies_person
 from shared.touchpoint_types import known_types
 
 ROWS_AT_ONCE = 5_000
 """Removed, or looked through, by one transaction."""
-_DEAD_LETTERS_AT_ONCE = 100
 
 _NEXT = """
 SELECT id, named_by FROM erasures WHERE waits_since IS NOT NULL ORDER BY waits_since, id LIMIT 1
@@ -96,33 +88,7 @@ _DROP_FOLDED = (
         AND t.at = n.at AND t.id = n.id
     """,
 )
-_TOMBSTONES = """
-SELECT digest, begin_at, begin_id, end_at, end_id, shared FROM erased_identities
-WHERE erasure_id = $1 AND NOT shared
-"""
-_TOUCHPOINTS_AFTER = """
-SELECT occurred_at, id, body FROM touchpoints
-WHERE customer_id = $1 AND (occurred_at, id) > ($2, $3) ORDER BY occurred_at, id LIMIT $4
-"""
-_REWRITE = """
-UPDATE touchpoints AS t SET body = n.body
-FROM unnest($2::timestamptz[], $3::uuid[], $4::bytea[]) AS n (occurred_at, id, body)
-WHERE t.customer_id = $1 AND t.occurred_at = n.occurred_at AND t.id = n.id
-"""
-_LOOKED_THROUGH = "UPDATE erasures SET named_by = array_remove(named_by, $2) WHERE id = $1"
-_DEAD_LETTERS_AFTER = """
-SELECT log_id, topic, partition, "offset", digest, value FROM dead_letters
-WHERE (log_id, topic, partition, "offset", digest) > ($1, $2, $3, $4, $5)
-ORDER BY log_id, topic, partition, "offset", digest LIMIT $6
-"""
-_DROP_DEAD_LETTER = """
-DELETE FROM dead_letters
-WHERE log_id = $1 AND topic = $2 AND partition = $3 AND "offset" = $4 AND digest = $5
-"""
 _CARRIED_OUT = "UPDATE erasures SET waits_since = NULL, carried_out_at = $2 WHERE id = $1"
-
-_DeadLetterKey = tuple[str, str, int, int, bytes]
-_FIRST_DEAD_LETTER: _DeadLetterKey = ("", "", -1, -1, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +99,6 @@ class Page:
     touchpoints: int
     seconds: float
     ended: bool = False
-
-
-@dataclass(slots=True)
-class _Reading:
-    """How far the touchpoints of somebody who named the customer are looked through (`whose`, by the id that
-    they have now), or dead letters. It is not kept: who begins anew does no harm."""
-
-    erasure_id: UUID
-    whose: UUID | None = None
-    position: Position = FIRST_POSITION
-    dead_letter: _DeadLetterKey = _FIRST_DEAD_LETTER
 
 
 class Erasing:
@@ -168,7 +123,7 @@ class Erasing:
         self._tells = tells
         self._rows = rows
         self._known_types = known_types()
-        self._reading: _Reading | None = None
+        self._unnaming = Unnaming()
 
     async def page(self) -> Page | None:
         """Do the next part of the erasure that waits longest; None: none waits that no other stager is at.
@@ -181,10 +136,10 @@ class Erasing:
         try:
             return await self._page()
         except Contended:
-            self._reading = None
+            self._unnaming.begin_anew()
             raise
         except (Transient, Permanent):
-            self._reading = None
+            self._unnaming.begin_anew()
             async with connection_of(self._pool) as connection:
                 await connection.execute(_PUT_OFF, self._clock.now())
             raise
@@ -206,8 +161,7 @@ class Erasing:
                 await self._count(connection, id_, types)
             elif not (
                 await self._drop_folded(connection, id_)
-                or await self._look_through(connection, id_, row["named_by"])
-                or await self._look_through_dead_letters(connection, id_)
+                or await self._unnaming.page(connection, id_, row["named_by"], self._rows)
             ):
                 await connection.execute(_CARRIED_OUT, id_, now)
                 ended = True
@@ -248,65 +202,3 @@ class Erasing:
 
     async def _aliases(self, connection: Connection, id_: UUID) -> list[UUID]:
         return [row["id"] for row in await connection.fetch(_ALIASES, id_)]
-
-    async def _look_through(self, connection: Connection, id_: UUID, named_by: list[UUID]) -> bool:
-        """Take the identities out of the next touchpoints of others who named them; False: all are done."""
-        if not named_by:
-            return False
-        reading = self._reading_of(id_)
-        other_id = await connection.fetchval(ID_BY_ID, named_by[0])
-        if other_id != reading.whose:
-            reading.whose, reading.position = other_id, FIRST_POSITION
-        rows: list[Record] = []
-        if other_id is not None and await connection.fetchval(_LOCK, other_id):
-            found = tombstones(await connection.fetch(_TOMBSTONES, id_))
-            rows = await connection.fetch(_TOUCHPOINTS_AFTER, other_id, *reading.position, self._rows)
-            places, bodies = [], []
-            for at, touchpoint_id, body in rows:
-                touchpoint = decode(body)
-                left = tuple(
-                    one
-                    for one in touchpoint.identities
-                    if not (identifies_person(one) and is_erased((one,), (at, touchpoint_id), found))
-                )
-                if left != touchpoint.identities:
-                    places.append((at, touchpoint_id))
-                    bodies.append(encode(msgspec.structs.replace(touchpoint, identities=left)))
-            times, ids = [at for at, _ in places], [one for _, one in places]
-            await connection.execute(_REWRITE, other_id, times, ids, bodies)
-        if rows:
-            reading.position = rows[-1]["occurred_at"], rows[-1]["id"]
-        else:
-            reading.whose = None
-            await connection.execute(_LOOKED_THROUGH, id_, named_by[0])
-        return True
-
-    async def _look_through_dead_letters(self, connection: Connection, id_: UUID) -> bool:
-        """Let those of the next dead letters go that hold one of the identities; False: all are done."""
-        reading = self._reading_of(id_)
-        rows = await connection.fetch(_DEAD_LETTERS_AFTER, *reading.dead_letter, _DEAD_LETTERS_AT_ONCE)
-        if not rows:
-            self._reading = None
-            return False
-        found = tombstones(await connection.fetch(_TOMBSTONES, id_)).keys()
-        for *key, value in rows:
-            if any(digest_of(text) in found for text in _texts_of(value)):
-                await connection.execute(_DROP_DEAD_LETTER, *key)
-        reading.dead_letter = tuple(rows[-1])[:-1]
-        return True
-
-    def _reading_of(self, id_: UUID) -> _Reading:
-        if self._reading is None or self._reading.erasure_id != id_:
-            self._reading = _Reading(id_)
-        return self._reading
-
-
-def _texts_of(value: bytes) -> Iterator[str]:
-    """What may be identities in a record that nobody could process."""
-    try:
-        record = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return
-    identities = record.get("identities") if isinstance(record, dict) else None
-    if isinstance(identities, list):
-        yield from (one for one in identities if isinstance(one, str))

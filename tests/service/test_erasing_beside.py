@@ -121,7 +121,7 @@ async def test_whoever_goes_on_with_it_ends_it(stager: Staging) -> None:
     """A stager that ends on the way leaves nothing that the next one can't go on from; and until the last
     page the erasure isn't carried out."""
     two = [touchpoint(f"{name}{day}", name, day=day) for name in (ANN, BO) for day in range(5)]
-    await stager.commit(NOW, *two, touchpoint("hers", ANN, EMAIL, day=6))
+    await stager.commit(NOW, *two, touchpoint("hers", ANN, EMAIL, day=6, type_="odd_thing"))
     await stager.commit(NOW, touchpoint("refused", BO, EMAIL, day=6))
     erasure = await ask(stager, ANN, NOW)
     assert erasure
