@@ -65,10 +65,6 @@ _ALIASES = """
 WITH gone AS (DELETE FROM customer_aliases WHERE customer_id = $1 RETURNING alias_id)
 INSERT INTO erased_aliases (id, erasure_id) SELECT alias_id, $1 FROM gone
 """
-_OTHERS_CONFLICTS = """
-UPDATE identity_conflicts SET other_id = NULL
-WHERE other_id = $1 OR other_id IN (SELECT id FROM erased_aliases WHERE erasure_id = $1)
-"""
 _DROP_LINKS = "DELETE FROM identity_links WHERE identity = ANY($1::text[]) OR other = ANY($1::text[])"
 _DROP_CONFLICTS = "DELETE FROM identity_conflicts WHERE customer_id = $1 OR identity = ANY($2::text[])"
 _DROP_HOLDERS = "DELETE FROM identity_holders WHERE customer_id = $1"
@@ -132,7 +128,6 @@ async def erase(connection: Connection, ref: CustomerRef, now: datetime) -> Eras
     erased_at = now if last is None else max(now, last + timedelta(microseconds=1))
     await _bury(connection, customer_id, alone, shared, erased_at)
     await connection.execute(_ALIASES, customer_id)
-    await connection.execute(_OTHERS_CONFLICTS, customer_id)
     await connection.execute(_DROP_LINKS, list(alone))
     await connection.execute(_DROP_CONFLICTS, customer_id, list(alone))
     await connection.execute(_DROP_HOLDERS, customer_id)

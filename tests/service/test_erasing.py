@@ -22,8 +22,9 @@ from tests.service.test_identity import _said as said_of_conflicts
 from tests.service.test_identity import clear, identities, timelines, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.service.test_unlinking import _said as said_of_links
-from tests.service.test_unlinking import components, say, world
+from tests.service.test_unlinking import say, world
 from tests.support.journeys import EPOCH
+from tests.support.people import components
 
 _slowly = settings(
     max_examples=20,
@@ -178,8 +179,6 @@ SELECT 'identity' FROM identities WHERE customer_id NOT IN (SELECT id FROM custo
 UNION ALL SELECT 'holder' FROM identity_holders WHERE customer_id NOT IN (SELECT id FROM customers)
 UNION ALL SELECT 'alias' FROM customer_aliases WHERE customer_id NOT IN (SELECT id FROM customers)
 UNION ALL SELECT 'conflict' FROM identity_conflicts WHERE customer_id NOT IN (SELECT id FROM customers)
-UNION ALL SELECT 'other' FROM identity_conflicts
-    WHERE other_id NOT IN (SELECT id FROM customers UNION SELECT alias_id FROM customer_aliases)
 UNION ALL SELECT 'timeline' FROM touchpoints WHERE customer_id NOT IN (SELECT id FROM customers)
 UNION ALL SELECT 'history' FROM stage_transitions
     WHERE customer_id IN (SELECT id FROM erasures UNION SELECT id FROM erased_aliases)

@@ -101,7 +101,6 @@ identity_conflicts = Table(
     Column("last_at", TIME, nullable=False),
     Index("identity_conflicts_first_at_idx", "first_at", "customer_id", "identity", "kind"),
     Index("identity_conflicts_identity_idx", "identity"),
-    Index("identity_conflicts_other_id_idx", "other_id"),
 )
 
 erasures = Table(

@@ -30,7 +30,6 @@ _STATEMENTS = (
     "CREATE INDEX erased_identities_digest_idx ON erased_identities (digest)",
     "ALTER TABLE customers ADD COLUMN erased_at timestamptz",
     "CREATE INDEX identity_conflicts_identity_idx ON identity_conflicts (identity)",
-    "CREATE INDEX identity_conflicts_other_id_idx ON identity_conflicts (other_id)",
     """
     CREATE FUNCTION last_erasure() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
     BEGIN
