@@ -45,6 +45,7 @@ FOR UPDATE SKIP LOCKED
 _PUT_OFF = """
 UPDATE erasures SET waits_since = $1 WHERE id = (
     SELECT id FROM erasures WHERE waits_since IS NOT NULL ORDER BY waits_since, id LIMIT 1
+    FOR UPDATE SKIP LOCKED
 )
 """
 _LOCK = "SELECT id FROM customers WHERE id = $1 FOR UPDATE"

@@ -27,7 +27,7 @@ from tests.support.journeys import EPOCH
 from tests.support.people import components
 
 _slowly = settings(
-    max_examples=20,
+    max_examples=12,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

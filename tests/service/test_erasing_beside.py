@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from shared.codec import decode, encode
 from shared.errors import Contended, Transient
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
-from shared.store.engine import connection_of
+from shared.store.engine import connection_of, open_pool
 from shared.store.erasures import erase, find_erasure
 from shared.store.ids import account_uid
 from tests.service.staging import Staging, staging
@@ -164,6 +165,37 @@ async def carried_out(stager: Staging, customer_id: UUID) -> bool:
     async with connection_of(stager.pool) as connection:
         found = await find_erasure(connection, customer_id)
     return found is not None and found.carried_out
+
+
+async def test_one_that_can_not_be_carried_out_holds_up_no_other(stager: Staging, database_url: str) -> None:
+    """Somebody holds the customer for longer than a lock is waited for: that one waits behind the others, and
+    is carried out once it can be."""
+    await stager.commit(NOW, touchpoint("a", ANN), touchpoint("b", BO))
+    ann, bo = await ask(stager, ANN, NOW), await ask(stager, BO, NOW)
+    assert ann
+    assert bo
+    settings = {"lock_timeout": "100ms"}
+    holder = await asyncpg.connect(database_url)
+    async with await open_pool(
+        database_url, connections_max=1, service="test", server_settings=settings
+    ) as impatient:
+        try:
+            held = holder.transaction()
+            await held.start()
+            await holder.execute("SELECT FROM customers WHERE id = $1 FOR UPDATE", ann.customer)
+            clock = ManualClock(NOW + timedelta(seconds=1))
+            erasing = Erasing(impatient, stager.in_force, 4, clock, Failpoints())
+            with pytest.raises(Transient):
+                await erasing.page()
+            while not (page := await erasing.page()) or not page.ended:
+                pass
+            await held.rollback()
+        finally:
+            await holder.close()
+
+    assert (await carried_out(stager, ann.customer), await carried_out(stager, bo.customer)) == (False, True)
+    await stager.erase(NOW)
+    assert await carried_out(stager, ann.customer)
 
 
 async def test_who_comes_back_is_linked_anew(stager: Staging) -> None:
