@@ -22,6 +22,7 @@ from shared.errors import ConfigError
 from shared.keys import KeyRecord, Scope
 from shared.phones import regions
 from shared.store.embedded import embedded_postgres
+from shared.store.engine import connect
 from shared.store.errors import classified
 from shared.store.halts import FROM_BEGINNING, Position, fetch_positions, resume
 from shared.store.keys import SourceRecord, fetch_keys, fetch_sources
@@ -132,7 +133,7 @@ def with_store(environ: Mapping[str, str], ask: Callable[[asyncpg.Connection], A
 async def _asked(database_url: str, ask: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
     await migrated(database_url)
     try:
-        connection = await asyncpg.connect(database_url, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S)
+        connection = await connect(database_url, _TIMEOUT_S)
         try:
             return await ask(connection)
         finally:

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import asyncpg
-
 from shared.errors import ConfigError
 from shared.keys import SCOPES, Scope, new_key
+from shared.store.engine import connect
 from shared.store.keys import adopt_key
 
 SOURCE = "local"
@@ -41,7 +40,7 @@ def read_or_make(path: Path) -> Mapping[Scope, str]:
 
 async def adopt(database_url: str, keys: Mapping[Scope, str], now: datetime) -> None:
     """Make the keys valid in the store."""
-    connection = await asyncpg.connect(database_url, timeout=10, command_timeout=10)
+    connection = await connect(database_url, 10)
     try:
         for scope, key in keys.items():
             await adopt_key(connection, key, scope, SOURCE, now)

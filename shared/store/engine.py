@@ -75,9 +75,17 @@ async def open_pool(
     )
 
 
+async def connect(database_url: str, timeout_s: float) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection outside of a pool, for one who asks once: to connect, and each statement, takes so long at
+    most. What it writes is what the services read."""
+    connection = await asyncpg.connect(database_url, timeout=timeout_s, command_timeout=timeout_s)
+    await _encode_times(connection)
+    return connection
+
+
 async def _encode_times(connection: Connection) -> None:
-    """Take times with a zone to PostgreSQL and back in half of what the driver needs for it, which also looks
-    for the infinite times that we have none of."""
+    """Take times with a zone to PostgreSQL and back in half of what the driver needs for it, which also makes
+    infinite ones of the first and the last that Python knows: here they are what they are."""
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", format="tuple", encoder=_encode_time, decoder=_decode_time
     )

@@ -130,3 +130,6 @@ async def test_the_command_asks_first_and_waits_for_the_stager(stager: Staging, 
     assert "not carried out" not in erased.stdout
     assert (again.returncode, again.stderr) == (2, "rejse: no customer is known by this reference\n")
     assert detached.stdout.endswith("not carried out yet: a stager has to run\n")
+    # What the command has written the stagers read.
+    late = await stager.commit(NOW, touchpoint("late", ANN, day=2))
+    assert (late.erased, late.stored) == (1, 0)
