@@ -11,6 +11,7 @@ from uuid import UUID
 from services.stager import assign, sql
 from services.stager.assign import Change, Held
 from services.stager.checkpoints import write_checkpoints
+from services.stager.copying import copy_transitions
 from services.stager.refolding import refolded
 from services.stager.sql import columns
 from shared.journey.fold import Journey, runs_of
@@ -114,34 +115,7 @@ async def _write_transitions(connection: Connection, changes: Sequence[Change], 
     # However many a long timeline has, no statement takes longer than it may.
     for part in _parts(superseded):
         await connection.execute(sql.SUPERSEDE, *columns(part))
-    added = [
-        (
-            change.customer_id,
-            key,
-            version,
-            new.seq,
-            revision,
-            new.at,
-            new.kind,
-            new.from_place,
-            new.from_paused,
-            new.to_place,
-            new.to_paused,
-            new.touchpoint_id,
-            new.rule,
-            known_at,
-            change.run,
-        )
-        for change in changes
-        if change.added
-        for (key, version), revision in ((change.journey.version, change.after.revision),)
-        for known_at in (change.known_at(now),)
-        for new in change.added
-    ]
-    for some in _parts(added):
-        await connection.copy_records_to_table(
-            "stage_transitions", columns=sql.TRANSITION_COLUMNS, records=some
-        )
+    await copy_transitions(connection, changes, now)
 
 
 def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:

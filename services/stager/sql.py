@@ -171,11 +171,6 @@ WHERE t.customer_id = s.customer_id AND t.journey_key = s.journey_key AND t.vers
     AND t.run = s.run AND t.seq = s.seq AND t.superseded_at IS NULL
 """
 
-TRANSITION_COLUMNS = (
-    *("customer_id", "journey_key", "version", "seq", "revision", "at", "kind", "from_stage", "from_paused"),
-    *("to_stage", "to_paused", "touchpoint_id", "rule", "recorded_at", "run"),
-)
-
 STATE_COLUMNS = ("customer_id", "run", "due_at", "states", "entered_at", "updated_at")
 
 # Of rows without a name, which come last, no name and no time is sent.

@@ -91,7 +91,13 @@ async def _encode_times(connection: Connection) -> None:
     )
 
 
+def micros_of(moment: datetime) -> int:
+    """A time as PostgreSQL keeps it, for whoever packs rows."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 def _encode_time(moment: datetime) -> tuple[int]:
+    # Not by `micros_of`: every batch sends thousands of times.
     return ((moment - _EPOCH) // _MICROSECOND,)
 
 

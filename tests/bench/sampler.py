@@ -15,6 +15,8 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -97,9 +99,18 @@ def _time_statements(sampler: _Sampler) -> None:
             self.add_query_logger(sampler.note_query)
 
         async def copy_records_to_table(self, table_name: str, **how: Any) -> str:
+            with self._noted(table_name):
+                return await super().copy_records_to_table(table_name, **how)
+
+        async def copy_to_table(self, table_name: str, **how: Any) -> str:
+            with self._noted(table_name):
+                return await super().copy_to_table(table_name, **how)
+
+        @contextmanager
+        def _noted(self, table_name: str) -> Iterator[None]:
             began_s = time.perf_counter()
             try:
-                return await super().copy_records_to_table(table_name, **how)
+                yield
             finally:
                 sampler.note_statement(f"COPY {table_name}", time.perf_counter() - began_s)
 
