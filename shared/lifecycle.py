@@ -23,8 +23,10 @@ from shared.accepting import Acceptor
 from shared.clock import Clock
 from shared.receiving import DeadlineProtocol
 
-_COLLECT_AFTER = 20_000
-"""Objects made and not freed yet."""
+COLLECT_AFTER = 20_000
+COLLECT_AFTER_BATCHES = 200_000
+"""Objects made and not freed yet: of a service that answers requests, and of one that holds batches of
+records while it works on them. None of these is garbage, and a collection in between looks at all of them."""
 
 
 class Deadline:
@@ -59,12 +61,12 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def spare_the_collector() -> None:
+def spare_the_collector(collect_after: int = COLLECT_AFTER) -> None:
     """Keep what is loaded by now out of garbage collection, and collect less often: reference counts free
     nearly all that a request or a batch leaves behind."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    gc.set_threshold(collect_after, 20, 20)
 
 
 async def wait_for_stop(stop: asyncio.Event, timeout_s: float) -> None:

@@ -15,7 +15,7 @@ from services.stager.settings import Settings
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError, set_up_wrongly
-from shared.lifecycle import listen, spare_the_collector, stop_on_signals
+from shared.lifecycle import COLLECT_AFTER_BATCHES, listen, spare_the_collector, stop_on_signals
 from shared.logs import configure
 from shared.store.embedded import embedded_postgres
 from shared.store.migrate import upgrade
@@ -26,7 +26,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         settings = load(Settings, environ)
         configure("stager", settings.log_level)
-        spare_the_collector()
+        spare_the_collector(COLLECT_AFTER_BATCHES)
         with ExitStack() as parts:
             database_url = settings.database_url
             if database_url is None:

@@ -24,7 +24,7 @@ from shared.clock import SystemClock
 from shared.codec import encode
 from shared.eventlog.port import Record
 from shared.journey.catalog import all_definitions
-from shared.lifecycle import spare_the_collector
+from shared.lifecycle import COLLECT_AFTER_BATCHES, spare_the_collector
 from shared.store.engine import connection_of, open_pool
 from shared.touchpoint import Touchpoint
 from tests.bench import events
@@ -96,7 +96,7 @@ async def staged_late(database_url: str) -> Mapping[str, Late]:
         timeline = list(_timeline(begin))
         for first in range(0, TOUCHPOINTS, BATCH_RECORDS):
             await stager.commit(timeline[first : first + BATCH_RECORDS])
-        spare_the_collector()
+        spare_the_collector(COLLECT_AFTER_BATCHES)
         numbers = count(1)
         found: dict[str, list[Late]] = {}
         for _ in range(REPEATS):

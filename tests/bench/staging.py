@@ -24,7 +24,7 @@ from shared.errors import Contended
 from shared.eventlog.port import Record, partition_of
 from shared.failpoints import Failpoints
 from shared.journey.catalog import load_definitions
-from shared.lifecycle import spare_the_collector
+from shared.lifecycle import COLLECT_AFTER_BATCHES, spare_the_collector
 from shared.store.engine import Pool, connection_of, open_pool
 from shared.store.ids import new_row_id
 from shared.touchpoint import Touchpoint
@@ -78,7 +78,7 @@ async def staged(
         store = store_on(pool)
         # To compile what is in force is a part of starting.
         await in_force.latest()
-        spare_the_collector()
+        spare_the_collector(COLLECT_AFTER_BATCHES)
         before = time.monotonic(), time.process_time(), _cpu_s(postgres_pid)
         async with asyncio.TaskGroup() as tasks:
             again = [
