@@ -46,7 +46,8 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be written of one run of a journey: a customer's, an account's (then `customer_id` is the
-    account's), or that of a customer's thing that has the name `run`.
+    account's), or that of a customer's thing that has the name `run`. Of the state `before` nobody asks more
+    than where it was: of one that was carried on in place it tells no more.
 
     `late` is the earliest touchpoint that came too late for the held state. What isn't `told` goes out to
     nobody: it is history from before the definition. `checkpoints` are states that the fold went through.

@@ -7,6 +7,7 @@ has a run for each thing that a customer's touchpoints name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from services.stager.batch import Incoming
@@ -17,8 +18,17 @@ Subject = tuple[UUID, str]
 """What runs are about: a customer or an account, or a customer's thing by its name; else that is empty."""
 
 Filed = Mapping[UUID, Sequence[Incoming]]
-Touches = Mapping[Subject, Mapping[Journey, Sequence[Touch]]]
-"""What concerns each run, in the fold's order."""
+
+
+class Portion(NamedTuple):
+    """New touches of a run, in the fold's order, and the journeys that each of them concerns."""
+
+    touches: Sequence[Touch]
+    journeys: Sequence[Journey]
+
+
+Touches = Mapping[Subject, Sequence[Portion]]
+"""What concerns each run: a journey comes once, with all that concerns it."""
 
 
 def is_of_accounts(journey: Journey) -> bool:
@@ -43,53 +53,54 @@ class Runs:
 
     def touches(self, by_customer: Filed, by_account: Filed) -> Touches:
         """What concerns each run."""
-        found: dict[Subject, Mapping[Journey, Sequence[Touch]]] = {}
+        found: dict[Subject, list[Portion]] = {}
         for filed, journeys in ((by_customer, self._of_customers), (by_account, self._of_accounts)):
             for owner_id, incoming in filed.items():
-                for run, touches in self._of_owner(incoming, journeys).items():
-                    found[owner_id, run] = touches
+                self._sort(owner_id, incoming, journeys, found)
         return found
 
-    def _of_owner(
-        self, incoming: Sequence[Incoming], journeys: _ByType
-    ) -> Mapping[str, Mapping[Journey, Sequence[Touch]]]:
-        found: dict[str, dict[Journey, list[Touch]]] = {}
+    def _sort(
+        self,
+        owner_id: UUID,
+        incoming: Sequence[Incoming],
+        journeys: _ByType,
+        found: dict[Subject, list[Portion]],
+    ) -> None:
+        """Sort what is new of a customer or an account. Journeys that every type concerns share a portion."""
         if len(incoming) > 1:
             incoming = sorted(incoming, key=lambda one: (one.touchpoint.occurred_at, one.uid))
+        of_all: list[Touch] = []
+        of_some: dict[tuple[str, Journey], list[Touch]] = {}
         for one in incoming:
-            owned, named = journeys.concerned(one.touchpoint.type)
-            if owned or named:
+            owned, named = journeys.asking_for(one.touchpoint.type)
+            if owned or named or journeys.of_every_type:
                 touch = self._lens.touch(one.uid, one.touchpoint)
-                if len(incoming) == 1 and owned:
-                    the_only_one = [touch]
-                    found[""] = dict.fromkeys(owned, the_only_one)
-                else:
-                    _add(found, "", owned, touch)
+                of_all.append(touch)
+                for journey in owned:
+                    of_some.setdefault(("", journey), []).append(touch)
                 for journey in named:
                     run = subject_of(journey.definition, touch)
                     if run is not None:
-                        _add(found, run, (journey,), touch)
-        return found
-
-
-def _add(
-    found: dict[str, dict[Journey, list[Touch]]], run: str, journeys: Sequence[Journey], touch: Touch
-) -> None:
-    if journeys:
-        of_run = found.setdefault(run, {})
-        for journey in journeys:
-            of_run.setdefault(journey, []).append(touch)
+                        of_some.setdefault((run, journey), []).append(touch)
+        if of_all and journeys.of_every_type:
+            found[owner_id, ""] = [Portion(of_all, journeys.of_every_type)]
+        for (run, journey), touches in of_some.items():
+            found.setdefault((owner_id, run), []).append(Portion(touches, (journey,)))
 
 
 class _ByType:
-    """Journeys by the types of touchpoints that concern them, those about things apart."""
+    """Journeys by the types of touchpoints that concern them."""
 
     def __init__(self, journeys: Sequence[Journey]) -> None:
-        types = {type_ for journey in journeys for type_ in journey.types or ()}
-        self._known = {type_: _parted(one for one in journeys if one.concerns(type_)) for type_ in types}
-        self._others = _parted(journey for journey in journeys if journey.types is None)
+        self.of_every_type = [one for one in journeys if one.types is None and not is_of_things(one)]
+        """Those about the customer or the account that every touchpoint concerns."""
+        others = [one for one in journeys if one not in self.of_every_type]
+        types = {type_ for journey in others for type_ in journey.types or ()}
+        self._known = {type_: _parted(one for one in others if one.concerns(type_)) for type_ in types}
+        self._others = _parted(journey for journey in others if journey.types is None)
 
-    def concerned(self, type_: str) -> tuple[Sequence[Journey], Sequence[Journey]]:
+    def asking_for(self, type_: str) -> tuple[Sequence[Journey], Sequence[Journey]]:
+        """The others that a type concerns, those about things apart."""
         return self._known.get(type_, self._others)
 
 

@@ -19,10 +19,11 @@ from functools import cached_property
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Change, Held, carried_on, carry
-from services.stager.runs import Subject
-from shared.journey.fold import Journey
-from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, State, decode_states, encode_states
+from services.stager.assign import Change, Held, carried_on, carry, has_checkpoints, is_marked
+from services.stager.refolding import Late
+from services.stager.runs import Portion, Subject
+from shared.journey.fold import Journey, OutOfOrder
+from shared.journey.state import FOR_EVER, NEVER, Kept, State, decode_states, encode_states
 from shared.journey.touch import Touch
 from shared.store.engine import Connection
 
@@ -60,11 +61,23 @@ class _Row:
         self.kept[version] = Kept(*version, after.revision, due_at, after.state)
         self._look_by(due_at)
 
-    def move(self, kept: Kept, state: State) -> None:
-        """Let one of its states be followed by another without a transition."""
+    def carry_on(
+        self, subject: Subject, journey: Journey, kept: Kept, touches: Sequence[Touch]
+    ) -> Change | None:
+        """Carry one of its states on, and tell what else than the state is another one.
+
+        Raises:
+            OutOfOrder: the first lies at or before the state's position; nothing has changed.
+        """
+        state = kept.state
+        place, paused = state.place, state.paused
+        transitions = journey.carry_in_place(state, touches, kept.due_at or FOR_EVER)
         self.is_changed = True
-        kept.state = state
+        if transitions:
+            before = Held(State(place=place, paused=paused), kept.revision, self.not_before)
+            return carried_on(subject[0], journey, before, (state, transitions, ()), subject[1])
         self._look_by(kept.due_at)
+        return None
 
     def _look_by(self, due_at: datetime | None) -> None:
         # The sweeper may have put off a state of a version that was folded no more, and is again.
@@ -84,25 +97,30 @@ class States:
         kept = row and row.kept.get(journey.version)
         return Held(kept.state, kept.revision, row.not_before) if row and kept else Held()
 
-    def carry_on(self, subject: Subject, journey: Journey, touches: Sequence[Touch]) -> Change | None:
-        """Fold new touches onto the subject's state. Mostly the state alone is another one then: it is kept,
-        to be written when others are saved, and there is no change.
-
-        Raises:
-            OutOfOrder: they don't lie behind the state's position.
-        """
-        row = self._rows.get(subject)
-        kept = row and row.kept.get(journey.version)
-        if row and kept:
-            carried = carry(journey, kept.state, touches, kept.due_at or FOR_EVER)
-            state, transitions, checkpoints = carried
-            if not (transitions or checkpoints):
-                row.move(kept, state)
-                return None
-        else:
-            carried = carry(journey, NOWHERE, touches)
+    def carry_on(
+        self, subject: Subject, portions: Iterable[Portion], changes: list[Change], late: list[Late]
+    ) -> None:
+        """Fold new touches onto the subject's states. Mostly a state alone is another one then: it is kept,
+        to be written when others are saved, and is no change. What comes before a state's position is late,
+        and leaves it as it was."""
         owner_id, run = subject
-        return carried_on(owner_id, journey, self.held(subject, journey), carried, run)
+        row = self._rows.get(subject)
+        for touches, journeys in portions:
+            marked = any(map(is_marked, touches))
+            for journey in journeys:
+                kept = row.kept.get(journey.version) if row else None
+                try:
+                    if row and kept and not (marked and has_checkpoints(journey)):
+                        change = row.carry_on(subject, journey, kept, touches)
+                    else:
+                        held = self.held(subject, journey)
+                        carried = carry(journey, held.state, touches)
+                        change = carried_on(owner_id, journey, held, carried, run)
+                except OutOfOrder:
+                    late.append(Late(owner_id, run, journey, self.held(subject, journey), touches))
+                else:
+                    if change:
+                        changes.append(change)
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""

@@ -19,9 +19,10 @@ definition: all its runs are refolded together, so whoever has the state of one 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from services.stager import identity_sql, sql
@@ -37,7 +38,7 @@ from services.stager.late import refold_late
 from services.stager.pairs import KnownPairs
 from services.stager.refolding import Late
 from services.stager.remaking import remake
-from services.stager.runs import Subject
+from services.stager.runs import Portion, Subject
 from services.stager.settling import settle_next
 from services.stager.states import States, read_states
 from services.stager.tombstones import without_erased
@@ -46,11 +47,14 @@ from shared.errors import Contended, FencedOut, Permanent, Transient
 from shared.eventlog.port import TOPIC
 from shared.failpoints import Failpoints
 from shared.ids import NewId
-from shared.journey.fold import Journey, OutOfOrder
+from shared.journey.fold import Journey
 from shared.store.engine import Connection, Pool, connection_of
 from shared.touchpoint_types import known_types
 
 COUNTER_SHARDS = 16
+
+_Unknown: TypeAlias = defaultdict[Journey, dict[UUID, Mapping[str, Held]]]
+"""Runs that have to be refolded from their whole timelines, by journey, and customer or account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,22 +243,14 @@ class BatchStore:
         states = await _read_states(connection, list(touches), folding, now)
         changes: list[Change] = []
         late: list[Late] = []
-        unknown: dict[Journey, dict[UUID, Mapping[str, Held]]] = defaultdict(dict)
-        for subject, by_journey in touches.items():
-            owner_id, run = subject
-            is_new = filed.is_new(owner_id)
-            for journey, sorted_touches in by_journey.items():
-                if not (is_new or folding.knows(journey, owner_id, states)):
-                    unknown[journey][owner_id] = states.runs(owner_id, journey)
-                    continue
-                try:
-                    change = states.carry_on(subject, journey, sorted_touches)
-                except OutOfOrder:
-                    held = states.held(subject, journey)
-                    late.append(Late(owner_id, run, journey, held, sorted_touches))
-                else:
-                    if change:
-                        changes.append(change)
+        unknown: _Unknown = defaultdict(dict)
+        for subject, portions in touches.items():
+            owner_id, _ = subject
+            if folding.on_the_way and not filed.is_new(owner_id):
+                known = _known(portions, owner_id, folding, states, unknown)
+                states.carry_on(subject, known, changes, late)
+            else:
+                states.carry_on(subject, portions, changes, late)
         changes += await refold_late(connection, late)
         for journey, of_unknown in unknown.items():
             refolded = await refold(connection, journey, of_unknown, whole=True)
@@ -285,6 +281,20 @@ class BatchStore:
                 [dead.record.value for dead in batch.dead],
                 now,
             )
+
+
+def _known(
+    portions: Iterable[Portion], owner_id: UUID, folding: Folding, states: States, unknown: _Unknown
+) -> Iterator[Portion]:
+    """What can be carried on. The runs of the other journeys are `unknown`."""
+    for touches, journeys in portions:
+        known = []
+        for journey in journeys:
+            if folding.knows(journey, owner_id, states):
+                known.append(journey)
+            else:
+                unknown[journey][owner_id] = states.runs(owner_id, journey)
+        yield Portion(touches, known)
 
 
 async def _read_states(

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from shared.journey.compiled import always
 from shared.journey.definition import Definition
 from shared.journey.plan import Plan, Plans
 from shared.journey.state import FIRST_ID, NEVER, NOWHERE, Kind, State, Transition, note, with_value
@@ -32,6 +33,7 @@ from shared.journey.touch import BARE, Ask, Touch
 
 # A third of the time that copy.copy() takes.
 _copy: Callable[[State], State] = State.__copy__  # type: ignore[attr-defined]
+_BARE_OWNER = BARE.owner
 _OVERLAYS = 10_000
 _SIGNALS = 20_000
 """From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
@@ -59,6 +61,7 @@ class Journey:
         self._facts = self._plans.rules.facts
         self._of_stage = sorted(self._plans.rules.of_stage)
         self._no_tallies = ((),) * self._plans.rules.remembered
+        self._no_counts = (0,) * len(definition.tallies)
         self._expiries = [one.close_after for one in definition.overlays]
         self._signal_expiries = [one.off_after for one in definition.signals]
 
@@ -122,40 +125,45 @@ class Journey:
             OutOfOrder: one lies at or before the one before it, or the state's position.
         """
         state = _copy(state)
-        transitions: list[Transition] = []
-        for touch in touches:
-            self._step(state, touch, NEVER if transitions else still_until, transitions)
-        return state, transitions
+        return state, self.carry_in_place(state, touches, still_until)
 
-    def _step(self, state: State, touch: Touch, still_until: datetime, out: list[Transition]) -> None:
-        at = touch.at
-        if at <= state.at and (at < state.at or touch.id <= state.id):
-            raise OutOfOrder
-        if self.types is not None and touch.type not in self.types:
-            return
-        if at >= still_until and (state.anchors or state.open or state.signals):
-            self._advance(state, at, out)
-        plan_of = self._plan_of_bare
-        if touch.content or touch.sentiment is not None or touch.owner != BARE.owner:
-            plan_of = self._plan_of
-            if self._facts:
-                self._learn(state, touch)
-        plan = plan_of[state.place][touch.type]
-        state.at, state.id = at, touch.id
-        if plan.counters:
-            self._count(state, touch, plan)
-        if plan.tallies:
-            self._tally(state, touch, plan)
-        if state.open:
-            self._close(state, touch, plan, out)
-        if plan.moves and self._move(state, touch, plan, out):
+    def carry_in_place(
+        self, state: State, touches: Iterable[Touch], still_until: datetime = NEVER
+    ) -> list[Transition]:
+        """The same, for whoever has the state for itself alone and needs no more what it was: it is altered.
+        It is still what it was if the first touchpoint is out of order."""
+        transitions: list[Transition] = []
+        types, facts = self.types, self._facts
+        for touch in touches:
+            at = touch.at
+            if at <= state.at and (at < state.at or touch.id <= state.id):
+                raise OutOfOrder
+            if types is not None and touch.type not in types:
+                continue
+            if (transitions or at >= still_until) and (state.anchors or state.open or state.signals):
+                self._advance(state, at, transitions)
+            plan_of = self._plan_of_bare
+            if touch.content or touch.sentiment is not None or touch.owner != _BARE_OWNER:
+                plan_of = self._plan_of
+                if facts:
+                    self._learn(state, touch)
             plan = plan_of[state.place][touch.type]
-        elif plan.resets_for_sure and not state.paused:
-            state.anchors = (at,) * plan.resets_for_sure
-        elif plan.resets:
-            self._reset_clocks(state, touch, plan, out)
-        if plan.opens or plan.substages or plan.signals:
-            self._beside(state, touch, plan, out)
+            state.at, state.id = at, touch.id
+            if plan.counters:
+                self._count(state, touch, plan)
+            if plan.tallies:
+                self._tally(state, touch, plan)
+            if state.open:
+                self._close(state, touch, plan, transitions)
+            if plan.moves and self._move(state, touch, plan, transitions):
+                plan = plan_of[state.place][touch.type]
+            elif plan.resets_for_sure and not state.paused:
+                state.anchors = (at,) * plan.resets_for_sure
+            elif plan.resets:
+                self._reset_clocks(state, touch, plan, transitions)
+            if plan.opens or plan.substages or plan.signals:
+                self._beside(state, touch, plan, transitions)
+        return transitions
 
     def _advance(self, state: State, now: datetime, out: list[Transition]) -> None:
         while (due := self._next_due(state)) is not None and due[0] <= now:
@@ -201,7 +209,7 @@ class Journey:
         tallies = state.tallies or self._no_tallies
         for number, matches, count, most in plan.counters:
             before = tallies[number]
-            if not (before and before[0] >= most) and matches(state, touch):
+            if not (before and before[0] >= most) and (matches is always or matches(state, touch)):
                 after = count(before, touch)
                 if after is not before:
                     tallies = (*tallies[:number], after, *tallies[number + 1 :])
@@ -210,13 +218,14 @@ class Journey:
     def _tally(self, state: State, touch: Touch, plan: Plan) -> None:
         """Count up the tallies that are not final; what ends one is not counted itself."""
         for number, counts, ends in plan.tallies:
-            if state.counted >> number & 1:
+            if state.counted and state.counted >> number & 1:
                 continue
             if ends is not None and ends(state, touch):
                 state.counted |= 1 << number
-            elif counts is not None and counts(state, touch):
-                before = state.counts or (0,) * len(self.definition.tallies)
-                state.counts = (*before[:number], before[number] + 1, *before[number + 1 :])
+            elif counts is always or (counts is not None and counts(state, touch)):
+                numbers = list(state.counts or self._no_counts)
+                numbers[number] += 1
+                state.counts = tuple(numbers)
 
     def _close(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
         for number, holds in plan.closes:
