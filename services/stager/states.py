@@ -23,13 +23,15 @@ from services.stager.assign import Change, Held, carried_on, carry, has_checkpoi
 from services.stager.refolding import Late
 from services.stager.runs import Portion, Subject
 from shared.journey.fold import Journey, OutOfOrder
-from shared.journey.state import FOR_EVER, NEVER, Kept, State, decode_states, encode_states
+from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, State, decode_states, encode_states
 from shared.journey.touch import Touch
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
 """A state that is due, of a version that is folded no more, is for nobody to move unless it is taken back. It
 is looked at so seldom."""
+
+_NOTHING = Held()
 
 Version = tuple[str, int]
 """A journey's key, and the version of its definition."""
@@ -59,7 +61,8 @@ class _Row:
         else:
             due_at = before.due_at
         self.kept[version] = Kept(*version, after.revision, due_at, after.state)
-        self._look_by(due_at)
+        if due_at is not None:
+            self._look_by(due_at)
 
     def carry_on(
         self, subject: Subject, journey: Journey, kept: Kept, touches: Sequence[Touch]
@@ -69,19 +72,20 @@ class _Row:
         Raises:
             OutOfOrder: the first lies at or before the state's position; nothing has changed.
         """
-        state = kept.state
+        state, due_at = kept.state, kept.due_at
         place, paused = state.place, state.paused
-        transitions = journey.carry_in_place(state, touches, kept.due_at or FOR_EVER)
+        transitions = journey.carry_in_place(state, touches, due_at or FOR_EVER)
         self.is_changed = True
         if transitions:
             before = Held(State(place=place, paused=paused), kept.revision, self.not_before)
             return carried_on(subject[0], journey, before, (state, transitions, ()), subject[1])
-        self._look_by(kept.due_at)
+        if due_at is not None:
+            self._look_by(due_at)
         return None
 
-    def _look_by(self, due_at: datetime | None) -> None:
+    def _look_by(self, due_at: datetime) -> None:
         # The sweeper may have put off a state of a version that was folded no more, and is again.
-        if due_at is not None and (self.due_at is None or due_at < self.due_at):
+        if self.due_at is None or due_at < self.due_at:
             self.due_at = due_at
 
 
@@ -95,7 +99,7 @@ class States:
         """The subject's state in a journey, or its beginning."""
         row = self._rows.get(subject)
         kept = row and row.kept.get(journey.version)
-        return Held(kept.state, kept.revision, row.not_before) if row and kept else Held()
+        return Held(kept.state, kept.revision, row.not_before) if row and kept else _NOTHING
 
     def carry_on(
         self, subject: Subject, portions: Iterable[Portion], changes: list[Change], late: list[Late]
@@ -110,12 +114,15 @@ class States:
             for journey in journeys:
                 kept = row.kept.get(journey.version) if row else None
                 try:
-                    if row and kept and not (marked and has_checkpoints(journey)):
-                        change = row.carry_on(subject, journey, kept, touches)
-                    else:
+                    if marked and has_checkpoints(journey):
                         held = self.held(subject, journey)
                         carried = carry(journey, held.state, touches)
-                        change = carried_on(owner_id, journey, held, carried, run)
+                        change: Change | None = carried_on(owner_id, journey, held, carried, run)
+                    elif row and kept:
+                        change = row.carry_on(subject, journey, kept, touches)
+                    else:
+                        begun = *journey.carry(NOWHERE, touches, FOR_EVER), ()
+                        change = carried_on(owner_id, journey, _NOTHING, begun, run)
                 except OutOfOrder:
                     late.append(Late(owner_id, run, journey, self.held(subject, journey), touches))
                 else:

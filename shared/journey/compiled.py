@@ -6,7 +6,7 @@ then. `holds` is compiled for one sort of touchpoints, so that a rule about othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -150,9 +150,9 @@ class Rules:
         """Whether the rule has been met by then."""
         if isinstance(rule, Count):
             return self._count_met(rule)
-        parts = [self.met(part) for part in rule.rules]
         if isinstance(rule, AllOf):
-            return _first_that(parts, is_=False, then=False)
+            return _first_that([self.met(part) for part in _flat(rule)], is_=False, then=False)
+        parts = [self.met(part) for part in rule.rules]
         wanted = isinstance(rule, AnyOf)
         return _first_that(parts, is_=True, then=wanted)
 
@@ -193,14 +193,18 @@ class Rules:
             span = count.within // _MICROSECOND
             # The latest times are remembered, as many as it takes, in their order.
             return lambda state, at: (
-                len(times := _tally(state, number)) >= least and times[-least] >= _micros(at) - span
+                bool(state.tallies)
+                and len(times := state.tallies[number]) >= least
+                and times[-least] >= _micros(at) - span
             )
         if count.ago is not None:
             span = count.ago // _MICROSECOND
             return lambda state, at: (
-                len(first := _tally(state, number)) > 0 and first[0] <= _micros(at) - span
+                bool(state.tallies)
+                and len(first := state.tallies[number]) > 0
+                and first[0] <= _micros(at) - span
             )
-        return lambda state, _: (_tally(state, number) or (0,))[0] >= least
+        return lambda state, _: bool(state.tallies) and (state.tallies[number] or (0,))[0] >= least
 
 
 def _tally(state: State, number: int) -> Remembered:
@@ -321,6 +325,15 @@ def _every(tests: Sequence[Holds]) -> Holds:
         return True
 
     return every
+
+
+def _flat(rule: AllOf) -> Iterator[Rule]:
+    """The parts of a rule, and of those of its parts that ask for all of theirs too."""
+    for part in rule.rules:
+        if isinstance(part, AllOf):
+            yield from _flat(part)
+        else:
+            yield part
 
 
 def _first_that(parts: Sequence[Met], *, is_: bool, then: bool) -> Met:

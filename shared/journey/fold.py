@@ -220,7 +220,7 @@ class Journey:
         for number, counts, ends in plan.tallies:
             if state.counted and state.counted >> number & 1:
                 continue
-            if ends is not None and ends(state, touch):
+            if ends is not None and (ends is always or ends(state, touch)):
                 state.counted |= 1 << number
             elif counts is always or (counts is not None and counts(state, touch)):
                 numbers = list(state.counts or self._no_counts)
@@ -236,7 +236,7 @@ class Journey:
         if state.place is None and self._plans.admits is not None and not self._plans.admits(state, touch.at):
             return False
         for move in plan.moves:
-            if not move.holds(state, touch):
+            if move.holds is not always and not move.holds(state, touch):
                 continue
             if state.open and any(state.open[number] is not None for number in move.blocked_by):
                 continue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.journey.fold import Journey, OutOfOrder, fold
 from shared.journey.touch import Touch
-from tests.support.journeys import EPOCH, all_journeys, touches
+from tests.support.journeys import EPOCH, all_journeys, stored, touches
 
 JOURNEYS = all_journeys()
 PURCHASES = next(one for one in JOURNEYS if one.definition.key == "purchase-lifecycle")
@@ -136,9 +136,13 @@ class TestEveryDefinition:
     def test_a_touchpoint_at_or_before_the_position_is_refused(
         self, journey: Journey, timeline: list[Touch]
     ) -> None:
-        """Carrying on never goes back in time."""
+        """Carrying on never goes back in time, and leaves a state as it was that it would have altered."""
         concerning = [touch for touch in timeline if journey.concerns(touch.type)]
         state, _ = fold(journey, concerning, datetime.min.replace(tzinfo=UTC))
+        held = stored(state)
         for touch in concerning:
             with pytest.raises(OutOfOrder):
                 journey.step(state, touch)
+            with pytest.raises(OutOfOrder):
+                journey.carry_in_place(state, [touch])
+        assert stored(state) == held
