@@ -38,7 +38,7 @@ def measure(home: Path) -> Sequence[Section]:
     fold_rows = {f"{name}, {number} active": measured for (name, number), measured in folds.items()}
     with postgres(core=None) as store:
         runs: dict[str, Callable[[], Measure]] = {}
-        for name in staging.DATA_SETS:
+        for name in CUSTOMERS:
             runs[f"{name}, one journey"] = staging.run(
                 store, name, TOUCHPOINTS, CUSTOMERS[name], sorted(BUILT_IN_AND_ACTIVE)
             )
@@ -53,7 +53,7 @@ def of_fold() -> Folds:
     """What a touchpoint costs in each of so many journeys."""
     return {
         (name, number): _folded(name, [*islice(_varied(), number)])
-        for name in staging.DATA_SETS
+        for name in CUSTOMERS
         for number in ACTIVE
     }
 
@@ -125,6 +125,6 @@ def _stager_section(rows: Mapping[str, Measure]) -> Section:
                 0.5,
                 "at least",
             )
-            for name in staging.DATA_SETS
+            for name in CUSTOMERS
         ],
     )
