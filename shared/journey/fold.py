@@ -130,8 +130,11 @@ class Journey:
     def carry_in_place(
         self, state: State, touches: Iterable[Touch], still_until: datetime = NEVER
     ) -> list[Transition]:
-        """The same, for whoever has the state for itself alone and needs no more what it was: it is altered.
-        It is still what it was if the first touchpoint is out of order."""
+        """The same, for whoever has the state to themselves and needs no more what it was: it is altered.
+
+        Raises:
+            OutOfOrder: as `carry` does. If it is the first touchpoint, the state is as it was.
+        """
         transitions: list[Transition] = []
         types, facts = self.types, self._facts
         for touch in touches:

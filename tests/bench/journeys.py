@@ -52,9 +52,7 @@ def measure(home: Path) -> Sequence[Section]:
 def of_fold() -> Folds:
     """What a touchpoint costs in each of so many journeys."""
     return {
-        (name, number): _folded(name, [*islice(_varied(), number)])
-        for name in CUSTOMERS
-        for number in ACTIVE
+        (name, number): _folded(name, [*islice(_varied(), number)]) for name in CUSTOMERS for number in ACTIVE
     }
 
 
