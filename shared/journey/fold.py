@@ -51,16 +51,15 @@ class Journey:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
-        self._plans = Plans(definition)
-        self._places = self._plans.places
-        self._plan_of, self._plan_of_bare = self._plans.of, self._plans.of_bare
+        plans = self._plans = Plans(definition)
+        self._places, self._plan_of, self._plan_of_bare = plans.places, plans.of, plans.of_bare
         self.version = (definition.key, definition.version)
         """What the store knows the definition by."""
-        self.types = self._plans.types
+        self.types = plans.types
         """The touchpoint types that can change a state; None: every type can."""
-        self._facts = self._plans.rules.facts
-        self._of_stage = sorted(self._plans.rules.of_stage)
-        self._no_tallies = ((),) * self._plans.rules.remembered
+        self._facts = plans.rules.facts
+        self._of_stage = sorted(plans.rules.of_stage)
+        self._no_tallies = ((),) * plans.rules.remembered
         self._no_counts = (0,) * len(definition.tallies)
         self._expiries = [one.close_after for one in definition.overlays]
         self._signal_expiries = [one.off_after for one in definition.signals]
