@@ -67,8 +67,8 @@ WITH orders AS (
     FROM orders WHERE next_at IS NULL AND at + interval '180 days' <= $1
 )
 INSERT INTO stage_transitions (customer_id, journey_key, version, seq, revision, at, kind, from_stage,
-    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at)
-SELECT customer_id, '{JOURNEY}', {VERSION}, seq, 0, at, kind, origin, false, target, false, id, rule, at
+    from_paused, to_stage, to_paused, touchpoint_id, rule, recorded_at, run)
+SELECT customer_id, '{JOURNEY}', {VERSION}, seq, 0, at, kind, origin, false, target, false, id, rule, at, ''
 FROM moves ORDER BY customer_id, seq
 """
 
