@@ -33,7 +33,7 @@ class DoorProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._doors: Mapping[bytes, Door] = self.app.doors
-        self.in_turn: Callable[[Job], None] = self.app.turns.do
+        self.in_turn: Callable[[Job, int], None] = self.app.turns.do
         self._waits_for_reader = False
 
     def connection_lost(self, exc: Exception | None) -> None:

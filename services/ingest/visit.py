@@ -84,8 +84,8 @@ class Connection(Protocol):
         """Send bytes as they are."""
         ...
 
-    def in_turn(self, job: Callable[[], None]) -> None:
-        """Do what may take long, now or a little later."""
+    def in_turn(self, job: Callable[[], None], size: int) -> None:
+        """Do what may take long, the reading of so many bytes, now or a little later."""
         ...
 
     def finish(self, visit: Visit, answer: Answer) -> None:
@@ -141,7 +141,7 @@ class Visit:
         self._request = self._door(self._head)
         self._guarded(self._admit)
         if self._is_whole and not self.response_complete:
-            self._connection.in_turn(self._take_guarded)
+            self._connection.in_turn(self._take_guarded, len(self._body))
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
@@ -155,7 +155,7 @@ class Visit:
         """Hand the body over: this is its end."""
         self._is_whole = True
         if self._request is not None and not self.response_complete:
-            self._connection.in_turn(self._take_guarded)
+            self._connection.in_turn(self._take_guarded, len(self._body))
 
     def leave(self) -> None:
         """Give up what is still coming: the client has hung up."""

@@ -21,6 +21,8 @@ _TIMEOUT_S = 20.0
 _FIT_EVERY = 20
 _TOLD_MAX = 5
 _RESET = "reset"
+_NOT_IN_TIME = (b'"code":"not_durable"', b'"code":"overloaded"')
+"""What ingest answers for want of time, whatever was sent: 503 and when to come again."""
 _SAMPLES = ("Zoë", "e\u0301\u200b\u202e", '\\"\u0001', "\U0001f600", "a" * 300)
 
 
@@ -54,8 +56,14 @@ class _Verdict:
     """How long the server waited for more, rightly."""
 
     def agrees(self, other: _Verdict) -> bool:
-        """A server that hangs up with bytes unread resets, and the reset may overtake its answer."""
-        return self == other or _RESET in (self.status, other.status)
+        """A server that hangs up with bytes unread resets, and the reset may overtake its answer; and what it
+        had no time for it may take later."""
+        return self == other or any(one.status == _RESET or one.was_not_in_time for one in (self, other))
+
+    @property
+    def was_not_in_time(self) -> bool:
+        """Whether it is about how busy the server was, or its disk."""
+        return self.status == "503" and any(code in self.body for code in _NOT_IN_TIME)
 
 
 class _Provoker:
@@ -102,7 +110,7 @@ class _Provoker:
             first, second = await self._ask(wire, hostile), await self._ask(wire, hostile)
             if not first.agrees(second):
                 self._break("unstable", hostile, first, second)
-            if hostile.kind == "fit" and first.status != "202":
+            if hostile.kind == "fit" and first.status != "202" and not first.was_not_in_time:
                 self._break("fit and refused", hostile, first, second)
             if hostile.id is not None and first.status == "202" and b'"accepted":1,' in first.body:
                 self._found.kept[hostile.id] = hostile.properties
@@ -123,7 +131,9 @@ class _Provoker:
             self._found.slowest_s, self._found.slowest = took_s, hostile.kind
         if took_s > _WITHIN_S:
             self._break("slow", hostile, verdict)
-        if verdict.status[0] == "5" or verdict.status == "no answer":
+        if verdict.was_not_in_time:
+            self._break("503 for want of time", hostile, verdict)
+        elif verdict.status[0] == "5" or verdict.status == "no answer":
             self._break("5xx or no answer", hostile, verdict)
         elif verdict.status[0] == "4" and b'"code":' not in verdict.body and hostile.keeps:
             self._break("4xx without a code", hostile, verdict)

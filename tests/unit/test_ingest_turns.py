@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.turns import SHARE, TURN_S, TURN_S_MAX, WAIT_S_MAX, Turns
+from services.ingest.turns import SHARE, SHORT_BYTES, TURN_S, TURN_S_MAX, WAIT_S_MAX, Turns
 from shared.problem import Problem
 from tests.support.clock import ManualClock
 from tests.support.journeys import EPOCH
@@ -29,14 +29,14 @@ class Loop:
         for callback in callbacks:
             callback()
 
-    def come(self, number: int, seconds: float) -> None:
-        """A job comes that will take so long."""
+    def come(self, number: int, seconds: float, size: int = SHORT_BYTES) -> None:
+        """A job comes that will take so long, for so many bytes."""
 
         def job() -> None:
             self.clock.advance(seconds)
             self.done.append(number)
 
-        self.turns.do(job)
+        self.turns.do(job, size)
 
     @property
     def idle(self) -> bool:
@@ -113,15 +113,37 @@ def test_a_loop_that_was_stopped_reads_no_longer_than_another() -> None:
     assert 0 < len(loop.done) - before <= TURN_S_MAX / TURN_S + 1
 
 
-@given(st.lists(st.tuples(st.floats(0, 0.2), st.booleans()), max_size=60))
-def test_every_job_is_done_once_and_in_its_order(coming: list[tuple[float, bool]]) -> None:
+def test_what_is_short_waits_for_no_more_than_the_turn_under_way() -> None:
+    """However many long ones came before, and however long they take; and each turn has one of these too."""
+    loop = Loop()
+    for number in range(5):
+        loop.come(number, 2 * TURN_S, SHORT_BYTES + 1)
+    loop.come(5, 2 * TURN_S)
+    loop.come(6, 2 * TURN_S)
+    assert loop.done == [0]
+
+    loop.turn()
+    assert loop.done == [0, 1, 5]
+    loop.come(7, 2 * TURN_S)
+    loop.turn()
+    assert loop.done == [0, 1, 5, 2, 6]
+    while not loop.idle:
+        loop.turn()
+    assert sorted(loop.done) == list(range(8))
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.2), st.booleans(), st.booleans()), max_size=60))
+def test_every_job_is_done_once_and_in_the_order_of_its_kind(coming: list[tuple[float, bool, bool]]) -> None:
     """However long they take and whenever the turns begin."""
     loop = Loop()
-    for number, (seconds, turns) in enumerate(coming):
-        loop.come(number, seconds)
+    for number, (seconds, turns, is_short) in enumerate(coming):
+        loop.come(number, seconds, SHORT_BYTES + (not is_short))
         if turns:
             loop.turn()
     while not loop.idle:
         loop.turn()
 
-    assert loop.done == list(range(len(coming)))
+    for kind in (True, False):
+        numbers = [number for number, (_, _, is_short) in enumerate(coming) if is_short is kind]
+        assert [number for number in loop.done if number in set(numbers)] == numbers
+    assert len(loop.done) == len(coming)
