@@ -271,6 +271,18 @@ async def serving(
             stop.set()
 
 
+@asynccontextmanager
+async def allowed(database_url: str, scope: Scope) -> AsyncIterator[httpx.AsyncClient]:
+    """The same, with a new key of a scope."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        key = await create_key(connection, scope, "test", EPOCH)
+    finally:
+        await connection.close()
+    async with serving(database_url, key) as client:
+        yield client
+
+
 async def status(client: httpx.AsyncClient, path: str) -> int | None:
     """The status that a GET answers with; None: nobody answers."""
     try:

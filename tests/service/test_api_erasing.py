@@ -10,10 +10,7 @@ import httpx
 import pytest
 
 from shared.clock import SystemClock
-from shared.keys import Scope
-from shared.store.engine import connection_of
-from shared.store.keys import create_key
-from tests.service.api_store import serving
+from tests.service.api_store import allowed
 from tests.service.identity_command import rejse
 from tests.service.staging import Staging, staging
 from tests.service.test_stager_store import NOW, touchpoint
@@ -34,14 +31,9 @@ async def stager(database_url: str) -> AsyncIterator[Staging]:
         yield running
 
 
-async def key(stager: Staging, scope: Scope) -> str:
-    async with connection_of(stager.pool) as connection:
-        return await create_key(connection, scope, "test", EPOCH)
-
-
 @pytest.fixture
 async def admin(stager: Staging, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(database_url, await key(stager, "admin")) as client:
+    async with allowed(database_url, "admin") as client:
         yield client
 
 
@@ -97,7 +89,7 @@ async def test_only_an_admin_erases_somebody_who_is_there(
     stager: Staging, admin: httpx.AsyncClient, database_url: str
 ) -> None:
     """A key that reads may not; nobody is 404, and what can name nobody 422."""
-    async with serving(database_url, await key(stager, "read")) as client:
+    async with allowed(database_url, "read") as client:
         reader = await client.delete(f"/v1/customers/{ANN}")
     nobody = await admin.delete("/v1/customers/email:eve@b.dk")
     no_ref = await admin.delete("/v1/customers/eve")

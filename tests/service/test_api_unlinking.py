@@ -10,16 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.keys import Scope
-from shared.store.engine import connection_of
 from shared.store.ids import touchpoint_uid
-from shared.store.keys import create_key
-from tests.service.api_store import serving
+from tests.service.api_store import allowed
 from tests.service.identity_command import rejse_identity
 from tests.service.staging import Staging, staging
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.support.eventually import eventually_async
-from tests.support.journeys import EPOCH, all_journeys
+from tests.support.journeys import all_journeys
 
 ANN, BO, TYPO = "user_id:ann", "email:bo@b.dk", {"identity": "user_id:ann", "other": "email:bo@b.dk"}
 
@@ -34,14 +31,9 @@ async def stager(database_url: str) -> AsyncIterator[Staging]:
         yield running
 
 
-async def key(stager: Staging, scope: Scope) -> str:
-    async with connection_of(stager.pool) as connection:
-        return await create_key(connection, scope, "test", EPOCH)
-
-
 @pytest.fixture
 async def admin(stager: Staging, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(database_url, await key(stager, "admin")) as client:
+    async with allowed(database_url, "admin") as client:
         yield client
 
 
@@ -139,7 +131,7 @@ async def test_what_names_no_link_is_told(
 
 async def test_only_an_admin_says_who_is_who(stager: Staging, database_url: str) -> None:
     """A key that reads may not."""
-    async with serving(database_url, await key(stager, "read")) as client:
+    async with allowed(database_url, "read") as client:
         answer = await client.post("/v1/identity/unlink", params=TYPO)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "wrong_scope")
