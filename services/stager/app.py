@@ -17,6 +17,7 @@ from services.stager.backfill import Backfill, Page
 from services.stager.clearing import Clearing
 from services.stager.definitions import register
 from services.stager.erasing import Erasing
+from services.stager.frozen import end_frozen
 from services.stager.identity import Limits
 from services.stager.in_force import InForce
 from services.stager.loop import Loop
@@ -46,6 +47,7 @@ log = logging.getLogger("rejse.stager")
 
 SWEEP_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
+FROZEN_EVERY_S = 1.0
 STUCK_AFTER_S = 30.0
 RETRY_S = 1.0
 CUT_OFF_S = 1.0
@@ -115,6 +117,7 @@ async def serve(
                 tasks.create_task(_follow(in_force, stop), name="in-force"),
                 tasks.create_task(_settle(store, metrics, stop, clock), name="settle"),
                 tasks.create_task(_erase(erasing, metrics, stop), name="erase"),
+                tasks.create_task(_end_frozen(pool, metrics, stop), name="frozen"),
             ]
             if tells:
                 publishing = _publish(settings, pool, metrics, failpoints, stop, clock)
@@ -334,6 +337,17 @@ async def _follow(in_force: InForce, stop: asyncio.Event) -> None:
         except Transient as error:
             log.warning("store_away", extra=fields(error=str(error)))
         await wait_for_stop(stop, FOLLOW_EVERY_S)
+
+
+async def _end_frozen(pool: Pool, metrics: Metrics, stop: asyncio.Event) -> None:
+    """End the sessions of stagers that stand still, so that no takeover waits for them."""
+    ended = metrics.counter("rejse_stager_frozen_sessions_ended_total")
+    while not stop.is_set():
+        try:
+            ended.inc(await end_frozen(pool))
+        except (Transient, Permanent) as error:
+            log.warning("store_away", extra=fields(error=str(error)))
+        await wait_for_stop(stop, FROZEN_EVERY_S)
 
 
 def checks(loop: Loop, partitions: Partitions, stop: asyncio.Event, clock: Clock) -> Mapping[str, str]:

@@ -67,6 +67,12 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("rejse_stager_lag_records", "gauge", ("partition",), "records between the log's end and us"),
     Metric("rejse_stager_partitions_owned", "gauge", (), "partitions that this process stages"),
     Metric("rejse_stager_partitions_halted", "gauge", (), "partitions whose log is not the one we know"),
+    Metric(
+        "rejse_stager_frozen_sessions_ended_total",
+        "counter",
+        (),
+        "sessions of stagers in PostgreSQL that were ended because they stood still in the middle of a copy",
+    ),
     Metric("rejse_stager_refolds_total", "counter", ("journey",), "histories folded anew"),
     Metric("rejse_stager_transitions_total", "counter", ("journey", "kind"), "stage changes written"),
     Metric(

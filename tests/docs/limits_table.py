@@ -260,6 +260,11 @@ IN_THE_STORE: tuple[Limit, ...] = (
         "PostgreSQL rolls it back: a takeover waits no longer",
     ),
     Limit(
+        "until a stager looks again for one that stands still in a copy, longer than a statement may take",
+        "services.stager.app:FROZEN_EVERY_S",
+        "its session is ended: a takeover waits no longer",
+    ),
+    Limit(
         "start of embedded PostgreSQL",
         "shared.store.embedded:START_TIMEOUT_S",
         "`rejse` ends with the reason",

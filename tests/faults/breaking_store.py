@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from functools import partial
 
 import asyncpg
@@ -21,6 +22,10 @@ SELECT pid FROM pg_stat_activity WHERE application_name = 'rejse-stager' AND sta
 """
 
 
+_SILENT = """
+SELECT pid FROM pg_stat_activity WHERE application_name = 'rejse-stager' AND query LIKE 'COPY %'
+AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - interval '1 second' LIMIT 1
+"""
 RIVAL = "of a rival"
 # Whoever was written by a clock of the future was not written now, and is at nobody's hand.
 _AT_HAND = """
@@ -60,6 +65,18 @@ def _commit_reply_cut(scene: Scene) -> None:
     for _ in range(3):
         proxy.set(Mood(cut_after=b"COMMIT"))
         scene.wait_for(proxy.struck.is_set)
+    proxy.set()
+
+
+def _silent_in_copy(scene: Scene) -> None:
+    """PostgreSQL hears nothing more of a stager that is about to copy, and heeds no timeout of its own."""
+    rig, proxy = scene.rig, scene.rig.postgres_proxy
+    proxy.set(Mood(silent_after=b"COPY "))
+    scene.wait_for(proxy.struck.is_set)
+    began_s = time.monotonic()
+    pid = scene.wait_for(lambda: rig.postgres.execute(_SILENT))
+    scene.wait_for(lambda: rig.postgres.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}") == "")
+    rig.diary.took("the end of a session that is silent in a copy", time.monotonic() - began_s)
     proxy.set()
 
 
@@ -125,6 +142,7 @@ FAULTS = (
     Fault("PostgreSQL killed and started", 25, ("postgres",), _killed),
     Fault("a session's process killed", 25, ("postgres",), _backend_killed),
     Fault("the reply to a COMMIT cut off", 25, ("postgres",), _commit_reply_cut),
+    Fault("a stager's session silent in a copy", 22, ("postgres",), _silent_in_copy),
     Fault("PostgreSQL's connections reset", 25, ("postgres",), _reset),
     Fault("PostgreSQL frozen", 25, ("postgres",), _frozen),
     Fault("a rival locks customers in reverse order", 26, ("postgres",), _rival),

@@ -34,7 +34,9 @@ Naming one here is a decision."""
 ALWAYS = frozenset(
     {
         "a sender over its rate",
+        "a stager frozen inside a transaction",
         "a stager frozen with a batch read",
+        "a stager's session silent in a copy",
         "poison on the log",
         "the broker killed and started",
         "the spool reaches its bound",

@@ -45,7 +45,10 @@ _DRAIN_BROKEN_S = 20.0
 _PROBE = 1
 _FRESH_S = 10.0
 _JUDGE_S = 900.0
-_PROMISED_S = {"takeover from a stager frozen at stager.filed": 12.0}
+_PROMISED_S = {
+    "takeover from a stager frozen at stager.filed": 12.0,
+    "the end of a session that is silent in a copy": 12.0,
+}
 
 
 @dataclass(frozen=True, slots=True)

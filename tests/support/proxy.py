@@ -26,7 +26,8 @@ class Mood:
     `refuse`: connections are reset as soon as they are made. `hole`: bytes are swallowed. `delay_s`: each
     chunk waits so long. `sliced`: chunks go on a few bytes at a time. `half_frame`: half of the next reply
     goes on, then the connection is reset. `cut_after`: a request with these bytes is delivered, and its
-    connection is reset before the reply. The last two happen once.
+    connection is reset before the reply. `silent_after`: a request with these bytes is delivered, and nothing
+    more that its client sends or is sent, until the server ends the connection. The last three happen once.
     """
 
     refuse: bool = False
@@ -35,6 +36,7 @@ class Mood:
     sliced: bool = False
     half_frame: bool = False
     cut_after: bytes = b""
+    silent_after: bytes = b""
 
 
 _FAIR = Mood()
@@ -141,19 +143,29 @@ class Proxy:
             if mood.half_frame and not request:
                 await _write(writer, chunk[: len(chunk) // 2])
                 self._strike()
-            if mood.cut_after and request and mood.cut_after in chunk:
+                raise ConnectionResetError("by the proxy")
+            struck = request and _holds(chunk, mood.cut_after or mood.silent_after)
+            if struck:
                 answerless.set()
-                await _write(writer, chunk)
-                # Its server shall have it before the connection goes.
+            await _write(writer, chunk, _SLICE_BYTES if mood.sliced else len(chunk))
+            if struck:
+                # Its server shall have it before anything happens to the connection.
                 await asyncio.sleep(_ARRIVES_S)
                 self._strike()
-            await _write(writer, chunk, _SLICE_BYTES if mood.sliced else len(chunk))
+                if mood.cut_after:
+                    raise ConnectionResetError("by the proxy")
+                await self._closing.wait()
+        if answerless.is_set() and not request:
+            raise ConnectionResetError("by the server")
         writer.write_eof()
 
     def _strike(self) -> None:
         self._mood = _FAIR
         self.struck.set()
-        raise ConnectionResetError("by the proxy")
+
+
+def _holds(chunk: bytes, sought: bytes) -> bool:
+    return bool(sought) and sought in chunk
 
 
 async def _write(writer: asyncio.StreamWriter, chunk: bytes, step: int = _CHUNK_BYTES) -> None:

@@ -18,6 +18,8 @@ class Echo:
 
     def __init__(self) -> None:
         self.heard = b""
+        self.left = 0
+        """How many connections have been ended by their client."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -41,7 +43,8 @@ class Echo:
                     self.heard += chunk
                     connection.sendall(chunk)
             except OSError:
-                return
+                pass
+            self.left += 1
 
 
 @pytest.fixture
@@ -140,3 +143,21 @@ def test_a_reply_is_cut_off_after_its_request_has_arrived(proxy: Proxy, echo: Ec
         with pytest.raises(ConnectionResetError):
             client.recv(100)
     eventually(lambda: echo.heard == b"BEGINCOMMIT")
+
+
+def test_a_silent_connection_lives_on_at_its_server(proxy: Proxy, echo: Echo) -> None:
+    """The request has arrived; of what its client sends or does later the server learns nothing, and the
+    client nothing of the reply. Other connections go on."""
+    proxy.set(Mood(silent_after=b"COPY"))
+    with connected(proxy) as client:
+        assert said(client, b"BEGIN") == b"BEGIN"
+        client.sendall(b"COPY")
+        assert proxy.struck.wait(5)
+        client.sendall(b"lost")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+    with connected(proxy) as client:
+        assert said(client, b"b") == b"b"
+    assert echo.heard == b"BEGINCOPYb"
+    assert echo.left == 0
