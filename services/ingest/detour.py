@@ -135,6 +135,9 @@ class Detour:
         count = self._drain_records
         batch = await self._spool.oldest(count)
         if not batch.records:
+            # A spool that could keep nothing is empty, too: the log itself has to tell that it is back.
+            if await self._log.partitions(self._ack_timeout_s) is None:
+                return False
             if not self._spooling and self._spool.is_empty():
                 self._set_open(False)
             return True

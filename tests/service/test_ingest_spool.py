@@ -200,6 +200,21 @@ async def test_a_full_spool_is_503(tmp_path: Path, absent_broker: Broker, topic:
         assert 900_000 < metrics["rejse_ingest_spool_bytes"] <= 2_000_000
 
 
+async def test_an_empty_spool_says_nothing_of_the_log(
+    tmp_path: Path, absent_broker: Broker, topic: str
+) -> None:
+    """Where not even the spool takes a record, senders wait for the log once, and are refused at once from
+    then on: the breaker closes when the log is back, not when there is nothing to drain."""
+    async with kafka_ingest(tmp_path, absent_broker, topic, spool_bytes_max=1) as ingest:
+        answers = [await ingest.post(event(id=str(number))) for number in range(20)]
+
+        assert {answer.status_code for answer in answers} == {503}
+        assert max(answer.elapsed.total_seconds() for answer in answers[1:]) < ACK_TIMEOUT_S / 2
+        status, checks = await ingest.checks()
+        assert (status, checks["durable"]) == (503, "the log is away and the spool is full")
+        assert (await ingest.metrics())["rejse_ingest_breaker_open"] == 1
+
+
 async def test_a_record_that_the_log_does_not_take_is_refused_alone(
     tmp_path: Path, broker: Broker, topic: str
 ) -> None:
