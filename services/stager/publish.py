@@ -39,8 +39,10 @@ _OUTBOX_WAITING_S = """
 SELECT extract(epoch FROM now() - recorded_at)::float8 FROM outbox ORDER BY id LIMIT 1
 """
 _LOCK_OUTBOX = "SELECT pg_try_advisory_xact_lock(hashtext('rejse.outbox'))"
+# An array and not `IN`: a backlog comes when PostgreSQL has counted none, and it would join it row by row.
 _TAKE_OUTBOX = """
-DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1) RETURNING id, key, value, to_all
+DELETE FROM outbox WHERE id = ANY(ARRAY(SELECT id FROM outbox ORDER BY id LIMIT $1))
+RETURNING id, key, value, to_all
 """
 
 

@@ -71,7 +71,8 @@ def _commit_reply_cut(scene: Scene) -> None:
 def _silent_in_copy(scene: Scene) -> None:
     """PostgreSQL hears nothing more of a stager that is about to copy, and heeds no timeout of its own."""
     rig, proxy = scene.rig, scene.rig.postgres_proxy
-    proxy.set(Mood(silent_after=b"COPY "))
+    # The driver sends the first rows with the statement.
+    proxy.set(Mood(silent_after=b"FROM STDIN (FORMAT binary) \0"))
     scene.wait_for(proxy.struck.is_set)
     began_s = time.monotonic()
     pid = scene.wait_for(lambda: rig.postgres.execute(_SILENT))

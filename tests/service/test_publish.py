@@ -38,6 +38,11 @@ JOURNEY = Journey(parse(EVERYTHING, "everything.yaml"))
 TYPES = ("order_completed", "product_viewed", "call_ended", "offer_declined")
 LIVE = EPOCH + timedelta(days=100)
 _numbers = count()
+_FILL_OUTBOX = """
+INSERT INTO outbox (key, value)
+SELECT 'anybody', convert_to('{"kind":"padded","with":"' || repeat('x', 300) || '"}', 'UTF8')
+FROM generate_series(1, $1)
+"""
 
 
 def touchpoint(who: str, day: int, type_: str = "order_completed", channel: Channel = "store") -> Touchpoint:
@@ -243,6 +248,20 @@ async def test_a_message_says_what_happened(stager: Staging, outlet: Outlet) -> 
         "added": {"first": 0, "last": 1},
     }
     assert [(one["revision"], one["seq"], one["to"]) for one in added] == [(1, 0, "aware"), (1, 1, "buying")]
+
+
+async def test_a_backlog_goes_out_whatever_postgresql_has_counted(stager: Staging, outlet: Outlet) -> None:
+    """An outbox is empty whenever PostgreSQL counts what tables have; then the log is away, and it is not."""
+    async with connection_of(stager.pool) as connection:
+        await connection.execute(_FILL_OUTBOX, 20_000)
+        await connection.execute("DELETE FROM outbox WHERE id < (SELECT max(id) FROM outbox)")
+        await connection.execute("VACUUM ANALYZE outbox")
+        await connection.execute("DELETE FROM outbox")
+        await connection.execute("VACUUM outbox")
+        await connection.execute(_FILL_OUTBOX, 20_000)
+
+    await outlet.publish()
+    assert len(await outlet.messages()) == 20_000
 
 
 async def test_what_was_rolled_back_is_not_told(stager: Staging, outlet: Outlet) -> None:

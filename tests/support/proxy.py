@@ -26,8 +26,9 @@ class Mood:
     `refuse`: connections are reset as soon as they are made. `hole`: bytes are swallowed. `delay_s`: each
     chunk waits so long. `sliced`: chunks go on a few bytes at a time. `half_frame`: half of the next reply
     goes on, then the connection is reset. `cut_after`: a request with these bytes is delivered, and its
-    connection is reset before the reply. `silent_after`: a request with these bytes is delivered, and nothing
-    more that its client sends or is sent, until the server ends the connection. The last three happen once.
+    connection is reset before the reply. `silent_after`: what a client sends is delivered up to the
+    end of these bytes; of the rest the server hears nothing, nor the client of the server, until that ends
+    the connection. The last three happen once.
     """
 
     refuse: bool = False
@@ -142,30 +143,27 @@ class Proxy:
                 continue
             if mood.half_frame and not request:
                 await _write(writer, chunk[: len(chunk) // 2])
-                self._strike()
+                self._mood = _FAIR
+                self.struck.set()
                 raise ConnectionResetError("by the proxy")
-            struck = request and _holds(chunk, mood.cut_after or mood.silent_after)
+            sought = mood.cut_after or mood.silent_after
+            struck = bool(sought) and request and sought in chunk
             if struck:
+                self._mood = _FAIR
                 answerless.set()
+                if mood.silent_after:
+                    chunk = chunk[: chunk.index(sought) + len(sought)]
             await _write(writer, chunk, _SLICE_BYTES if mood.sliced else len(chunk))
             if struck:
                 # Its server shall have it before anything happens to the connection.
                 await asyncio.sleep(_ARRIVES_S)
-                self._strike()
+                self.struck.set()
                 if mood.cut_after:
                     raise ConnectionResetError("by the proxy")
                 await self._closing.wait()
         if answerless.is_set() and not request:
             raise ConnectionResetError("by the server")
         writer.write_eof()
-
-    def _strike(self) -> None:
-        self._mood = _FAIR
-        self.struck.set()
-
-
-def _holds(chunk: bytes, sought: bytes) -> bool:
-    return bool(sought) and sought in chunk
 
 
 async def _write(writer: asyncio.StreamWriter, chunk: bytes, step: int = _CHUNK_BYTES) -> None:
