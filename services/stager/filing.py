@@ -27,6 +27,7 @@ from shared.errors import Contended
 from shared.ids import NewId
 from shared.journey.state import NEVER
 from shared.store.engine import Connection
+from shared.tombstones import digest_of
 from shared.touchpoint import identity_kind
 
 
@@ -335,6 +336,8 @@ async def _store(connection: Connection, by_customer: Mapping[UUID, Sequence[Inc
 async def _note_refusals(connection: Connection, filing: Filing, now: datetime) -> None:
     numbers = Counter((one.customer_id, one.identity, one.kind) for one in filing.refusals)
     latest = {(one.customer_id, one.identity, one.kind): one for one in filing.refusals}
+    pairs = sorted({(one.strongest, digest_of(one.identity)) for one in filing.refusals})
+    await connection.execute(identity_sql.NEW_NAMED_PAIRS, *sql.columns(pairs))
     keys = sorted(numbers)
     await connection.execute(
         identity_sql.NEW_CONFLICTS,

@@ -90,9 +90,10 @@ class Handover(msgspec.Struct, frozen=True, gc=False):
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A link that was refused: to this customer, because there would be too many identities of a kind. The
-    identity is another customer's; None: nobody's yet."""
+    identity is another customer's; None: nobody's yet. The touchpoint goes with its strongest identity."""
 
     customer_id: UUID
+    strongest: str
     identity: str
     kind: str
     other_id: UUID | None
@@ -276,7 +277,7 @@ class _Clerk:
         other_id = self._owner(identity, claim)
         if other_id is None:
             if kind := self._limits.exceeded((*self._members[customer_id], identity)):
-                self._refuse(customer_id, identity, kind, None, claim)
+                self._refuse(customer_id, strongest, identity, kind, None, claim)
                 return customer_id
             self._take(customer_id, identity, claim)
         elif other_id != customer_id:
@@ -286,15 +287,17 @@ class _Clerk:
             kind = self._limits.exceeded((*self._members[customer_id], *self._members[other_id]))
             if kind is None:
                 customer_id = self._merge(customer_id, other_id, claim)
-            elif not self._hand_over(customer_id, identity, kind, other_id, claim):
+            elif not self._hand_over(customer_id, strongest, identity, kind, other_id, claim):
                 return customer_id
         self._filing.pairs.append(Pair(strongest, identity, claim.touchpoint_id, claim.at))
         return customer_id
 
     def _refuse(
-        self, customer_id: UUID, identity: str, kind: str, other_id: UUID | None, claim: Claim
+        self, customer_id: UUID, strongest: str, identity: str, kind: str, other_id: UUID | None, claim: Claim
     ) -> None:
-        self._filing.refusals.append(Refusal(customer_id, identity, kind, other_id, claim.touchpoint_id))
+        self._filing.refusals.append(
+            Refusal(customer_id, strongest, identity, kind, other_id, claim.touchpoint_id)
+        )
 
     def _merge(self, one: UUID, other: UUID, claim: Claim) -> UUID:
         """Let two customers be one: the older stays, and one that the store has before one that is new."""
@@ -306,12 +309,14 @@ class _Clerk:
             self._filing.merged[goes] = claim.touchpoint_id
         return stays
 
-    def _hand_over(self, customer_id: UUID, identity: str, kind: str, giver_id: UUID, claim: Claim) -> bool:
+    def _hand_over(
+        self, customer_id: UUID, strongest: str, identity: str, kind: str, giver_id: UUID, claim: Claim
+    ) -> bool:
         """Let an identity go from hand to hand, or refuse the link."""
         kind_of = identity_kind(identity)
         full = self._limits.exceeded((*self._members[customer_id], identity))
         if self._limits.of(kind) > 1 or kind_of not in self._limits.handed_over or full:
-            self._refuse(customer_id, identity, full or kind, giver_id, claim)
+            self._refuse(customer_id, strongest, identity, full or kind, giver_id, claim)
             return False
         first = None
         if identity not in self._holders:

@@ -68,6 +68,11 @@ RELINKED = """
 UPDATE customers SET relinked = pg_current_xact_id()::text::bigint WHERE id = ANY($1::uuid[])
 """
 
+NEW_NAMED_PAIRS = """
+INSERT INTO named_pairs (identity, digest)
+SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING
+"""
+
 NEXT_UNSETTLED = """
 SELECT identity, other, touchpoint_id, occurred_at, withdrawn_at, parted FROM identity_links
 WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1 FOR UPDATE SKIP LOCKED

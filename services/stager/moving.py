@@ -12,9 +12,11 @@ from services.stager import identity_sql, sql
 from services.stager.identity import Handover
 from services.stager.parting import Part
 from services.stager.sql import rows_of
+from services.stager.unnaming import tombstones_of_named, unname
 from shared.codec import decode
 from shared.journey.touch import FIRST_POSITION, Position
 from shared.store.engine import Connection
+from shared.tombstones import Tombstone
 from shared.touchpoint import identifies_person
 
 TOUCHPOINTS_AT_ONCE = 20_000
@@ -64,19 +66,23 @@ async def hand_over(connection: Connection, handovers: Sequence[Handover]) -> Ma
             has_now.setdefault(one.identity)
     if has_now:
         await connection.execute(identity_sql.HAND_OVER, list(has_now), list(has_now.values()))
+    erased = await tombstones_of_named(connection, {one.giver_id for one in handovers})
     moved: dict[UUID, UUID] = {}
     for one in handovers:
-        if await _move(connection, one):
+        if await _move(connection, one, erased):
             moved[one.giver_id] = moved[one.holder.customer_id] = one.holder.touchpoint_id
     return moved
 
 
-async def _move(connection: Connection, handover: Handover) -> bool:
+async def _move(
+    connection: Connection, handover: Handover, erased: Mapping[bytes, Sequence[Tombstone]]
+) -> bool:
     giver_id, taker_id = handover.giver_id, handover.holder.customer_id
     rows = await connection.fetch(identity_sql.TOUCHPOINTS_OF, giver_id, *handover.begin, *handover.end)
     places = [row[:2] for row in rows if _strongest(row["body"]) == handover.identity]
     if not places or giver_id == taker_id:
         return False
+    await unname(connection, giver_id, rows, erased)
     await _give(connection, giver_id, taker_id, places)
     return True
 
@@ -84,6 +90,8 @@ async def _move(connection: Connection, handover: Handover) -> bool:
 async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, Part], now: datetime) -> None:
     """Let customers have what a customer loses to them, but for what was folded; that one must be locked.
     The new ones are by their ids."""
+    # Asked before the ids go: by one of them this customer may be noted.
+    erased = await tombstones_of_named(connection, [customer_id])
     takers: dict[str, UUID] = {}
     for taker_id, lost in parts.items():
         created_at = lost.names[0].created_at if lost.names else None
@@ -101,6 +109,7 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
         identity_sql.TOUCHPOINTS_AFTER, customer_id, *position, TOUCHPOINTS_AT_ONCE
     ):
         position = rows[-1]["occurred_at"], rows[-1]["id"]
+        await unname(connection, customer_id, rows, erased)
         places: defaultdict[UUID, list[Position]] = defaultdict(list)
         for at, id_, body in rows:
             taker = takers.get(_strongest(body) or "")

@@ -36,6 +36,8 @@ WHERE o.log_id = $1 AND o.topic = $2 AND o.partition = n.partition
 RETURNING o.partition, in_force.revision, erasure.at AS last_erasure, pg_current_snapshot()::text AS snapshot
 """
 
+HOLD_OFF_ERASURES = "SELECT last_erasure()"
+
 ID_COLUMNS = ("id", "body_hash")
 
 BODY_HASHES = "SELECT id, body_hash FROM touchpoint_ids WHERE id = ANY($1::uuid[])"

@@ -7,8 +7,8 @@ differs. Only touchpoints that are new teach identities and are filed. An id or 
 transaction made first can't be seen before that one ends; then the whole batch is rolled back and run again,
 knowing it. Customers that became one, or gave touchpoints to another, are folded anew.
 
-Nobody is erased while a batch is under way. Of who was before, a new touchpoint from then is dropped whole;
-its id is kept, so it stays the same touchpoint.
+Nobody is erased while a batch is under way, or a link is settled. Of who was before, a new touchpoint from
+then is dropped whole; its id is kept, so it stays the same touchpoint.
 
 A batch folds by the journeys in force, and its fence holds them: if others are by now, it is rolled back and
 run again with those. A run without a state is at its beginning, unless its version is to take over and hasn't
@@ -202,6 +202,7 @@ class BatchStore:
         folding = await self._in_force.latest()
         async with connection_of(self._pool) as connection, connection.transaction():
             await self._in_force.hold(connection, folding)
+            await connection.execute(sql.HOLD_OFF_ERASURES)
             filed = await settle_next(connection, self._limits, self._new_id, now)
             if filed is not None:
                 self._failpoints.reach("stager.settling")

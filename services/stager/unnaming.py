@@ -1,24 +1,29 @@
 """Taking the identities of who was erased out of what is not theirs.
 
 Somebody else's touchpoint may have named one: a link that was refused, or is withdrawn. It stays, without
-that name; who may have such is noted with the erasure. A dead letter that names one goes.
+that name; who may have such is noted with the erasure. Where touchpoints of theirs become another customer's
+before they are looked through, the transaction that moves them takes the names out (`moving`); but in a merge
+the id that goes is an alias then, by which all of who stays is looked through. A dead letter that names one
+goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 from asyncpg import Record
 
+from services.stager.sql import columns
 from services.stager.tombstones import tombstones
 from shared.codec import decode, encode
+from shared.errors import Contended
 from shared.journey.touch import FIRST_POSITION, Position
 from shared.store.customers import ID_BY_ID
 from shared.store.engine import Connection
-from shared.tombstones import digest_of, is_erased
+from shared.tombstones import Tombstone, digest_of, is_erased
 from shared.touchpoint import identifies_person
 
 _DEAD_LETTERS_AT_ONCE = 100
@@ -27,6 +32,15 @@ _LOCK = "SELECT id FROM customers WHERE id = $1 FOR UPDATE"
 _TOMBSTONES = """
 SELECT digest, begin_at, begin_id, end_at, end_id, shared FROM erased_identities
 WHERE erasure_id = $1 AND NOT shared
+"""
+# Of all erasures for which touchpoints of some customers are still to be looked through.
+_TOMBSTONES_OF_NAMED = """
+SELECT digest, begin_at, begin_id, end_at, end_id, shared FROM erased_identities
+WHERE NOT shared AND erasure_id IN (
+    SELECT e.id FROM erasures AS e CROSS JOIN unnest(e.named_by) AS n (id)
+    LEFT JOIN customer_aliases AS a ON a.alias_id = n.id
+    WHERE e.waits_since IS NOT NULL AND coalesce(a.customer_id, n.id) = ANY($1::uuid[])
+)
 """
 _TOUCHPOINTS_AFTER = """
 SELECT occurred_at, id, body FROM touchpoints
@@ -54,10 +68,11 @@ _FIRST_DEAD_LETTER: _DeadLetterKey = ("", "", -1, -1, b"")
 
 @dataclass(slots=True)
 class _Reading:
-    """How far the touchpoints of somebody who named the customer are looked through (`whose`, by the id that
-    they have now), or dead letters. It is not kept: who begins anew does no harm."""
+    """How far the touchpoints of somebody who named the customer are looked through (`named_by`; `whose` is
+    the id that they have now), or dead letters. It is not kept: who begins anew does no harm."""
 
     erasure_id: UUID
+    named_by: UUID | None = None
     whose: UUID | None = None
     position: Position = FIRST_POSITION
     dead_letter: _DeadLetterKey = _FIRST_DEAD_LETTER
@@ -89,29 +104,19 @@ class Unnaming:
     ) -> None:
         """Take the identities out of the next touchpoints of somebody who named them."""
         other_id = await connection.fetchval(ID_BY_ID, named_by)
-        if other_id != reading.whose:
-            reading.whose, reading.position = other_id, FIRST_POSITION
+        if (named_by, other_id) != (reading.named_by, reading.whose):
+            reading.named_by, reading.whose, reading.position = named_by, other_id, FIRST_POSITION
         rows: list[Record] = []
-        if other_id is not None and await connection.fetchval(_LOCK, other_id):
+        if other_id is not None:
+            await connection.execute(_LOCK, other_id)
+            if await connection.fetchval(ID_BY_ID, named_by) != other_id:
+                raise Contended("whoever named the customer was merged by another transaction")
             found = tombstones(await connection.fetch(_TOMBSTONES, reading.erasure_id))
             rows = await connection.fetch(_TOUCHPOINTS_AFTER, other_id, *reading.position, rows_max)
-            places, bodies = [], []
-            for at, touchpoint_id, body in rows:
-                touchpoint = decode(body)
-                left = tuple(
-                    one
-                    for one in touchpoint.identities
-                    if not (identifies_person(one) and is_erased((one,), (at, touchpoint_id), found))
-                )
-                if left != touchpoint.identities:
-                    places.append((at, touchpoint_id))
-                    bodies.append(encode(msgspec.structs.replace(touchpoint, identities=left)))
-            times, ids = [at for at, _ in places], [one for _, one in places]
-            await connection.execute(_REWRITE, other_id, times, ids, bodies)
+            await unname(connection, other_id, rows, found)
         if rows:
             reading.position = rows[-1]["occurred_at"], rows[-1]["id"]
         else:
-            reading.whose = None
             await connection.execute(_LOOKED_THROUGH, reading.erasure_id, named_by)
 
     async def _dead_letters(self, connection: Connection, reading: _Reading) -> bool:
@@ -125,6 +130,38 @@ class Unnaming:
                 await connection.execute(_DROP_DEAD_LETTER, *key)
         reading.dead_letter = tuple(rows[-1])[:-1]
         return True
+
+
+async def tombstones_of_named(
+    connection: Connection, customer_ids: Collection[UUID]
+) -> Mapping[bytes, Sequence[Tombstone]]:
+    """Of whom the touchpoints of some customers are still to be looked through, nearly always of nobody. The
+    customers must be locked."""
+    return tombstones(await connection.fetch(_TOMBSTONES_OF_NAMED, list(customer_ids)))
+
+
+async def unname(
+    connection: Connection,
+    customer_id: UUID,
+    rows: Iterable[Record],
+    found: Mapping[bytes, Sequence[Tombstone]],
+) -> None:
+    """Take erased identities out of touchpoints of a customer, who must be locked, given when these happened,
+    their ids and bodies."""
+    if not found:
+        return
+    changed = []
+    for at, id_, body in rows:
+        touchpoint = decode(body)
+        left = tuple(
+            one
+            for one in touchpoint.identities
+            if not (identifies_person(one) and is_erased((one,), (at, id_), found))
+        )
+        if left != touchpoint.identities:
+            changed.append((at, id_, encode(msgspec.structs.replace(touchpoint, identities=left))))
+    if changed:
+        await connection.execute(_REWRITE, customer_id, *columns(changed))
 
 
 def _texts_of(value: bytes) -> Iterator[str]:

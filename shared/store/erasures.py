@@ -1,10 +1,11 @@
 """Erasing a customer: what is done at once, so that nobody can find them and nothing brings them back. All
 that is left of them a stager removes.
 
-Theory of operation. While a customer is erased no batch is under way: each holds erasures off (the function
-`last_erasure`). So a batch has ended, and what it wrote is the customer's and goes with them; or it sees the
-tombstones. The identities are let go of here, so whatever names one later than the erasure is about somebody
-new, and no transaction that follows has a way to the customer's rows but by their id.
+Theory of operation. While a customer is erased no batch is under way, nor is a link settled: both hold
+erasures off (the function `last_erasure`). So a batch has ended, and what it wrote is the customer's and goes
+with them; or it sees the tombstones. The identities are let go of here, so whatever names one later than the
+erasure is about somebody new, and no transaction that follows has a way to the customer's rows but by their
+id.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.errors import Transient
 from shared.refs import CustomerRef
 from shared.store.customers import find_id
 from shared.store.engine import Connection
-from shared.tombstones import Held, tombstones_of
+from shared.tombstones import Held, digest_of, tombstones_of
 
 _HOLD_OFF = "SELECT set_config('lock_timeout', '2s', true), pg_advisory_xact_lock(hashtext('rejse.erasures'))"
 _LAST = "SELECT max(erased_at) FROM erasures"
@@ -40,17 +41,19 @@ SELECT EXISTS (
     WHERE unsettled_at IS NOT NULL AND (identity = ANY($1::text[]) OR other = ANY($1::text[]))
 )
 """
-# Whose touchpoints may name an identity that was never linked to them, or is not any more.
+# Whose touchpoints may name an identity that was never linked to them, or is not any more. They are of
+# whoever has or had their strongest one, however customers have parted since or become one, so the pairs
+# tell.
 _NAMED_BY = """
 WITH beside AS (
     SELECT other AS identity FROM identity_links WHERE identity = ANY($2::text[])
     UNION SELECT identity FROM identity_links WHERE other = ANY($2::text[])
+    UNION SELECT identity FROM named_pairs WHERE digest = ANY($3::bytea[])
 )
 SELECT customer_id FROM (
-    SELECT customer_id FROM identity_conflicts WHERE identity = ANY($2::text[])
-    UNION SELECT customer_id FROM identities JOIN beside USING (identity)
+    SELECT customer_id FROM identities JOIN beside USING (identity)
     UNION SELECT customer_id FROM identity_holders JOIN beside USING (identity)
-) AS found WHERE customer_id <> $1
+) AS found WHERE customer_id <> $1 ORDER BY customer_id
 """
 _ERASURE = """
 INSERT INTO erasures (id, erased_at, waits_since, touchpoints, named_by) VALUES ($1, $2, $2, 0, $3)
@@ -65,7 +68,23 @@ _ALIASES = """
 WITH gone AS (DELETE FROM customer_aliases WHERE customer_id = $1 RETURNING alias_id)
 INSERT INTO erased_aliases (id, erasure_id) SELECT alias_id, $1 FROM gone
 """
-_DROP_LINKS = "DELETE FROM identity_links WHERE identity = ANY($1::text[]) OR other = ANY($1::text[])"
+_DROP_LINKS = """
+DELETE FROM identity_links WHERE identity = ANY($1::text[]) OR other = ANY($1::text[])
+RETURNING identity, other
+"""
+# Nobody else has told that both are one's; once withdrawn it is somebody's word that they are not.
+_DROP_SHARED_LINKS = """
+DELETE FROM identity_links AS l
+WHERE l.identity = ANY($1::text[]) AND l.other = ANY($1::text[]) AND l.withdrawn_at IS NULL AND NOT EXISTS (
+    SELECT customer_id FROM identity_holders WHERE identity = l.identity
+    INTERSECT SELECT customer_id FROM identity_holders WHERE identity = l.other
+)
+"""
+_DROP_NAMED_PAIRS = "DELETE FROM named_pairs WHERE identity = ANY($1::text[])"
+_KEEP_NAMED_PAIRS = """
+INSERT INTO named_pairs (identity, digest)
+SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING
+"""
 _DROP_CONFLICTS = "DELETE FROM identity_conflicts WHERE customer_id = $1 OR identity = ANY($2::text[])"
 _DROP_HOLDERS = "DELETE FROM identity_holders WHERE customer_id = $1"
 _DROP_IDENTITIES = "DELETE FROM identities WHERE identity = ANY($1::text[])"
@@ -128,12 +147,13 @@ async def erase(connection: Connection, ref: CustomerRef, now: datetime) -> Eras
     erased_at = now if last is None else max(now, last + timedelta(microseconds=1))
     await _bury(connection, customer_id, alone, shared, erased_at)
     await connection.execute(_ALIASES, customer_id)
-    await connection.execute(_DROP_LINKS, list(alone))
+    await _drop_pairs(connection, alone)
     await connection.execute(_DROP_CONFLICTS, customer_id, list(alone))
     await connection.execute(_DROP_HOLDERS, customer_id)
     await connection.execute(_DROP_IDENTITIES, list(alone))
     if shared:
         await connection.execute(_GIVE_BACK, customer_id, list(shared))
+        await connection.execute(_DROP_SHARED_LINKS, list(shared))
     await connection.execute(_MARK, customer_id, erased_at)
     return Erasure(customer_id, erased_at, carried_out=False)
 
@@ -170,7 +190,9 @@ async def _bury(
     shared: Mapping[str, Sequence[Held]],
     erased_at: datetime,
 ) -> None:
-    named_by = [row["customer_id"] for row in await connection.fetch(_NAMED_BY, customer_id, list(alone))]
+    digests = [digest_of(one) for one in alone]
+    rows = await connection.fetch(_NAMED_BY, customer_id, list(alone), digests)
+    named_by = [row["customer_id"] for row in rows]
     await connection.execute(_ERASURE, customer_id, erased_at, named_by)
     stones = list(tombstones_of(customer_id, alone, shared, erased_at))
     await connection.execute(
@@ -183,3 +205,12 @@ async def _bury(
         [one.end[1] for one in stones],
         [one.shared for one in stones],
     )
+
+
+async def _drop_pairs(connection: Connection, alone: Collection[str]) -> None:
+    """Let pairs go that have one of the identities. Others' touchpoints that happen later name somebody new
+    by it, who may be erased as well: of those it stays known that they do."""
+    await connection.execute(_DROP_NAMED_PAIRS, list(alone))
+    links = await connection.fetch(_DROP_LINKS, list(alone))
+    named = [(one, digest_of(other)) for one, other in links if one not in alone]
+    await connection.execute(_KEEP_NAMED_PAIRS, [one for one, _ in named], [digest for _, digest in named])

@@ -64,13 +64,22 @@ class Staging:
 
     async def erase(self, now: datetime, rows: int = 3) -> int:
         """Carry out all erasures, so many rows at once; how many transactions that took."""
-        erasing = Erasing(
-            self.pool, self.in_force, 4, ManualClock(now), Failpoints(), tells=self.tells, rows=rows
-        )
+        erasing = self.erasing(now, rows)
         pages = 0
         while await erasing.page():
             pages += 1
         return pages
+
+    async def erase_some(self, now: datetime, pages: int) -> None:
+        """Carry out a part of the erasures that wait, a row a transaction."""
+        erasing = self.erasing(now, 1)
+        for _ in range(pages):
+            await erasing.page()
+
+    def erasing(self, now: datetime, rows: int) -> Erasing:
+        """A process that carries out erasures, so many rows at once."""
+        clock = ManualClock(now)
+        return Erasing(self.pool, self.in_force, 4, clock, Failpoints(), tells=self.tells, rows=rows)
 
     async def sweep(self, now: datetime) -> None:
         """Let time run to `now`."""

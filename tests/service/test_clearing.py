@@ -36,9 +36,9 @@ _SECOND = (
     .replace("pause: {after: 3d}", "pause: {after: 9d}")
 )
 _TABLES = """
-customers, customer_aliases, identities, identity_links, identity_holders, identity_conflicts, touchpoints,
-touchpoint_ids, accounts, account_members, account_touchpoints, journey_definitions, journey_states,
-stage_transitions, checkpoints, stage_counts, stage_flows, unknown_types, outbox
+customers, customer_aliases, identities, identity_links, identity_holders, identity_conflicts, named_pairs,
+touchpoints, touchpoint_ids, accounts, account_members, account_touchpoints, journey_definitions,
+journey_states, stage_transitions, checkpoints, stage_counts, stage_flows, unknown_types, outbox
 """
 _COUNTS = """
 SELECT version, stage, paused, sum(count)::int AS count FROM stage_counts

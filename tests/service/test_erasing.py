@@ -15,6 +15,7 @@ from shared.codec import decode
 from shared.store.engine import connection_of
 from shared.store.erasures import Erasure, erase
 from shared.store.ids import touchpoint_uid
+from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint, strongest_first
 from tests.service.staging import Staging, staging
 from tests.service.test_identity import _JOURNEYS as JOURNEYS
@@ -22,9 +23,9 @@ from tests.service.test_identity import _said as said_of_conflicts
 from tests.service.test_identity import clear, identities, timelines, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.service.test_unlinking import _said as said_of_links
-from tests.service.test_unlinking import say, world
+from tests.service.test_unlinking import pairs, say, world
 from tests.support.journeys import EPOCH
-from tests.support.people import components
+from tests.support.people import Pair, components
 
 _slowly = settings(
     max_examples=12,
@@ -202,9 +203,10 @@ WHERE NOT EXISTS (
 async def test_nothing_is_left_among_logins_that_share_what_goes_from_hand_to_hand(
     stager: Staging, said: list[tuple[list[str], int, str, str]], data: st.DataObject
 ) -> None:
-    """Devices and numbers are handed over, links are refused, and customers act for accounts: nothing points
-    to who was erased, everything is the fold of what is kept, whoever is left keeps all touchpoints, no table
-    has a name that was theirs alone or a body, and all sent again changes nothing."""
+    """Devices and numbers are handed over, links are refused, withdrawn and taken back, and customers act for
+    accounts, before an erasure, after it, and between the pages that carry it out: nothing points to who was
+    erased, everything is the fold of what is kept, whoever is left keeps all touchpoints, no table has a name
+    that was theirs alone or a body, and all sent again changes nothing."""
     await clear(stager)
     await stager.restart()
     sent = [
@@ -217,6 +219,11 @@ async def test_nothing_is_left_among_logins_that_share_what_goes_from_hand_to_ha
         before = await kept(stager)
         done = await stager.commit(NOW, *sent[begin : begin + 3])
         assert before.keys() <= (await kept(stager)).keys()
+        told = await pairs(stager)
+        if data.draw(st.booleans()) and told:
+            await say_otherwise(stager, data.draw(st.sampled_from(told)))
+            await stager.settle(NOW)
+        await stager.erase_some(NOW, data.draw(st.integers(0, 4)))
         if done.stored == 0 or data.draw(st.integers(0, 2)):
             continue
         async with connection_of(stager.pool) as connection:
@@ -227,6 +234,8 @@ async def test_nothing_is_left_among_logins_that_share_what_goes_from_hand_to_ha
         before = await kept(stager)
         erasure = await ask(stager, customer, EPOCH + timedelta(days=data.draw(st.integers(0, 40))))
         assert erasure
+        known = {name for its in await identities(stager) for name in its}
+        assert not known.intersection(row["identity"] for row in names)
         erased |= {row["identity"]: erasure.erased_at for row in names}
         gone |= {row["id"] for row in its}
         if data.draw(st.booleans()):
@@ -237,6 +246,8 @@ async def test_nothing_is_left_among_logins_that_share_what_goes_from_hand_to_ha
     left = await kept(stager)
     dropped = {one.id for one in sent if touchpoint_uid(one.source, one.id) not in left}
     named = {name for _, body in left.items() for name in decode(body).identities}
+    # Whoever had only a withdrawn link to the erased is there still, and nothing more is known of them.
+    named |= {name for names in await identities(stager) for name in names}
     words = [*(erased.keys() - named), *(f"canary-{number}." for number in dropped)]
     assert await left_of(stager, words) == []
     assert not [
@@ -254,6 +265,13 @@ async def test_nothing_is_left_among_logins_that_share_what_goes_from_hand_to_ha
         done = await stager.commit(NOW, *sent[begin : begin + 4])
         assert (done.stored, done.erased) == (0, 0)
     assert await world(stager) == before_again
+
+
+async def say_otherwise(stager: Staging, pair: Pair) -> None:
+    """Withdraw a link, or take back that it is."""
+    async with connection_of(stager.pool) as connection:
+        if not await withdraw(connection, *pair, NOW):
+            await take_back(connection, *pair, NOW)
 
 
 async def kept(stager: Staging) -> Mapping[UUID, bytes]:

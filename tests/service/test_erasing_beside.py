@@ -274,6 +274,18 @@ async def test_a_family_tablet_stays_with_the_others(stager: Staging) -> None:
     assert await stager.differences() == []
 
 
+async def test_a_link_between_what_went_on_to_several_goes(stager: Staging) -> None:
+    """Ann's number and her tablet are Bo's and Cleo's by now. That both were together only she told."""
+    number, cleo = "phone:+4533123456", "user_id:cleo"
+    await stager.commit(NOW, touchpoint("a", ANN, number, TABLET), touchpoint("b", number, TABLET, day=1))
+    await stager.commit(NOW, touchpoint("c", BO, number, day=2), touchpoint("d", cleo, TABLET, day=2))
+    await ask(stager, ANN, NOW)
+
+    async with connection_of(stager.pool) as connection:
+        links = await connection.fetch("SELECT identity, other FROM identity_links")
+    assert {tuple(row) for row in links} == {(BO, number), (cleo, TABLET)}
+
+
 async def test_a_name_in_the_hands_of_others_goes(stager: Staging) -> None:
     """Bo's orders stay, though one of them named Ann's address, to which he was refused a link; the name in
     it goes, and the refusal. A record that nobody could process goes too, if it names her."""

@@ -13,6 +13,7 @@ from shared.codec import encode
 from shared.journey.state import NOWHERE, Kept, State, decode_states
 from shared.store.ids import account_uid, touchpoint_uid
 from shared.store.migrate import upgrade_async
+from shared.tombstones import digest_of
 from tests.service.api_store import touchpoint
 from tests.support.journeys import EPOCH
 from tests.support.postgres import Postgres
@@ -134,6 +135,32 @@ async def test_members_of_before_are_marked_and_have_the_first_that_names_their_
     assert [row["is_member"] for row in marked] == [None, False]
     assert left is False
     assert [tuple(row) for row in members] == [(True, datetime(2026, 3, 1, tzinfo=UTC), None)]
+
+
+_REFUSED_BEFORE = """
+INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
+SELECT name, '00000000-0000-0000-0000-000000000001', md5(name)::uuid, now()
+FROM (VALUES ('user_id:bo'), ('loyalty_id:bo')) AS n (name);
+INSERT INTO identity_conflicts (customer_id, identity, kind, touchpoint_id, count, first_at, last_at)
+VALUES ('00000000-0000-0000-0000-000000000001', 'email:ann@b.dk', 'user_id', md5('t')::uuid, 1, now(), now())
+"""
+
+
+async def test_what_was_refused_before_is_looked_for_by_any_identity(postgres: Postgres) -> None:
+    """A refusal doesn't tell which of the customer's identities the touchpoint had."""
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0016")
+        connection = await asyncpg.connect(url)
+        await connection.execute(_REFUSED_BEFORE)
+        await upgrade_async(url)
+        pairs = await connection.fetch("SELECT identity, digest FROM named_pairs")
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    digest = digest_of("email:ann@b.dk")
+    assert {tuple(row) for row in pairs} == {("user_id:bo", digest), ("loyalty_id:bo", digest)}
 
 
 _OLD_STATE = """

@@ -103,6 +103,14 @@ identity_conflicts = Table(
     Index("identity_conflicts_identity_idx", "identity"),
 )
 
+named_pairs = Table(
+    "named_pairs",
+    metadata,
+    Column("identity", Text, primary_key=True, comment="the strongest of a touchpoint, whose it is"),
+    Column("digest", LargeBinary, primary_key=True, comment="of another one that it named and did not link"),
+    Index("named_pairs_digest_idx", "digest"),
+)
+
 erasures = Table(
     "erasures",
     metadata,
