@@ -78,10 +78,7 @@ SELECT identity, other, touchpoint_id, occurred_at, withdrawn_at, parted FROM id
 WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
-SETTLED = """
-UPDATE identity_links SET unsettled_at = NULL, parted = CASE WHEN withdrawn_at IS NOT NULL THEN parted END
-WHERE identity = $1 AND other = $2
-"""
+SETTLED = "UPDATE identity_links SET unsettled_at = NULL WHERE identity = $1 AND other = $2"
 
 PUT_OFF = """
 UPDATE identity_links SET unsettled_at = $1 WHERE (identity, other) = (
@@ -91,6 +88,8 @@ UPDATE identity_links SET unsettled_at = $1 WHERE (identity, other) = (
 """
 
 PARTED = "UPDATE identity_links SET parted = $3 WHERE identity = $1 AND other = $2"
+
+UNITED = "UPDATE identity_links SET parted = NULL WHERE identity = $1 AND other = $2"
 
 # Of identities that were handed over, whether a customer, by whatever id, has or once had it.
 HAD_BY = """
@@ -103,15 +102,19 @@ WHERE EXISTS (
 )
 """
 
-# Whose both identities are, or once were.
-OWNERS_OF_BOTH = """
+# Whose two identities are, or once were: both, or one of them.
+_OWNERS = """
 (SELECT customer_id FROM identities WHERE identity = $1
 UNION SELECT customer_id FROM identity_holders WHERE identity = $1)
-INTERSECT
+{}
 (SELECT customer_id FROM identities WHERE identity = $2
 UNION SELECT customer_id FROM identity_holders WHERE identity = $2)
 ORDER BY 1
 """
+
+OWNERS_OF_BOTH = _OWNERS.format("INTERSECT")
+
+OWNERS_OF_EITHER = _OWNERS.format("UNION")
 
 IDENTITIES_EVER = """
 SELECT identity, linked_at, since FROM identities

@@ -2,7 +2,8 @@
 
 What is to be so stands on the pair; who is who follows. A withdrawn link parts the customer whose both
 identities are, unless others hold them together. One that was taken back links as the touchpoint did that
-told of it, so limits hold for it too. Until a pair is settled no touchpoint links it.
+told of it, so limits hold for it too, and it may be that it stands and the two are apart: then a touchpoint
+links them that finds room. Until a pair is settled no touchpoint links it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ async def _link(
     remade: dict[UUID, UUID] = {}
     merged: dict[UUID, UUID] = {}
     into: dict[UUID, UUID] = {}
+    refused: list[str] = []
     if len(parted) > 2:
         # Several are united one after another, and all locks are taken in the customers' order.
         everybody = await connection.fetch(identity_sql.HAD_BY, [*names] * (len(parted) // 2), parted)
@@ -65,18 +67,23 @@ async def _link(
         # Who stayed may have gone since.
         into = {goes: filed.into.get(stays, stays) for goes, stays in into.items()} | dict(filed.into)
         remade = {one: by for one, by in remade.items() if one not in merged} | dict(filed.remade)
-    return Filed({}, frozenset(), remade=remade, merged=merged, into=into)
+        refused += filed.refused
+    if not refused:
+        await connection.execute(identity_sql.UNITED, *names)
+    return Filed({}, frozenset(), remade=remade, merged=merged, into=into, refused=refused)
 
 
 async def _part(
     connection: Connection, pair: asyncpg.Record, _: Limits, new_id: NewId, now: datetime
 ) -> Filed:
-    """Part who has or had both, unless others hold them together."""
+    """Part who has or had both, unless others hold them together. Whoever has or had one of them hears of it
+    too: else a batch that knows of no withdrawal would unite them behind it."""
     names = (pair["identity"], pair["other"])
-    owners = await _owners_of_both(connection, names)
-    await connection.execute(sql.LOCK_ALL_CUSTOMERS, owners)
-    if await _owners_of_both(connection, names) != owners:
+    concerned = await _ids(connection, identity_sql.OWNERS_OF_EITHER, names)
+    await connection.execute(sql.LOCK_ALL_CUSTOMERS, concerned)
+    if await _ids(connection, identity_sql.OWNERS_OF_EITHER, names) != concerned:
         raise Contended("the identities were altered by another transaction")
+    owners = await _ids(connection, identity_sql.OWNERS_OF_BOTH, names)
     parted: dict[UUID, UUID] = {}
     ends: list[UUID] = []
     for owner_id in owners:
@@ -86,7 +93,7 @@ async def _part(
             ends.append(next((id_ for id_, part in parts.items() if name in part.identities), owner_id))
     if ends:
         await connection.execute(identity_sql.PARTED, *names, ends)
-    await connection.execute(identity_sql.RELINKED, [*owners, *parted])
+    await connection.execute(identity_sql.RELINKED, [*concerned, *parted])
     remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
     return Filed({}, frozenset(), remade=remade, parted=parted)
 
@@ -107,5 +114,5 @@ async def _part_of(
     return parts
 
 
-async def _owners_of_both(connection: Connection, names: tuple[str, str]) -> list[UUID]:
-    return [row["customer_id"] for row in await connection.fetch(identity_sql.OWNERS_OF_BOTH, *names)]
+async def _ids(connection: Connection, query: str, names: tuple[str, str]) -> list[UUID]:
+    return [row["customer_id"] for row in await connection.fetch(query, *names)]

@@ -68,7 +68,10 @@ def unlink(identity: Identity, other: Other = None, detach: Detach = False) -> N
 
 @app.command()
 def relink(identity: Identity, other: Other = None, detach: Detach = False) -> None:
-    """Let withdrawn links count again: all is as if they had never been withdrawn."""
+    """Let withdrawn links count again: all is as if they had never been withdrawn.
+
+    A limit may forbid it by now; then the next touchpoint that tells of both links them, if there is room.
+    """
     from services.supervisor.links import relink
 
     _tell_links(relink(os.environ, identity, other, detach=detach))
@@ -76,7 +79,12 @@ def relink(identity: Identity, other: Other = None, detach: Detach = False) -> N
 
 def _tell_links(found: Links) -> None:
     for one in found.links:
-        state = "linked" if one.withdrawn_at is None else f"withdrawn {one.withdrawn_at:%Y-%m-%d %H:%M:%S}Z"
+        if one.withdrawn_at is not None:
+            state = f"withdrawn {one.withdrawn_at:%Y-%m-%d %H:%M:%S}Z"
+        elif one.carried_out and not one.together:
+            state = "refused, since a limit forbids it: `rejse identity explain` tells which"
+        else:
+            state = "linked"
         waits = "" if one.carried_out else ", not carried out yet: a stager has to run"
         print(f"{one.identity} and {one.other}: {state}{waits}", flush=True)
     if found.held_together_by:

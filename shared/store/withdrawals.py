@@ -23,19 +23,22 @@ WHERE {pair} AND withdrawn_at IS NOT NULL RETURNING identity, other
 _PAIR = """
 (identity = $1 AND other = coalesce($2, other) OR other = $1 AND identity = coalesce($2, identity))
 """
-_LINKS = f"""
-SELECT identity, other, linked_at, withdrawn_at, unsettled_at IS NULL AS carried_out
-FROM identity_links WHERE {_PAIR} ORDER BY identity, other LIMIT $3
+# Whoever has, or once had, both.
+_OWNERS = """
+(SELECT customer_id FROM identities WHERE identity = {one}
+UNION SELECT customer_id FROM identity_holders WHERE identity = {one})
+INTERSECT
+(SELECT customer_id FROM identities WHERE identity = {other}
+UNION SELECT customer_id FROM identity_holders WHERE identity = {other})
 """
-# Of a customer that has, or once had, both.
-_EDGES = """
+_LINKS = f"""
+SELECT identity, other, linked_at, withdrawn_at, unsettled_at IS NULL AS carried_out,
+    EXISTS ({_OWNERS.format(one="l.identity", other="l.other")}) AS together
+FROM identity_links AS l WHERE {_PAIR} ORDER BY identity, other LIMIT $3
+"""
+_EDGES = f"""
 WITH owner AS (
-    (SELECT customer_id FROM identities WHERE identity = $1
-    UNION SELECT customer_id FROM identity_holders WHERE identity = $1)
-    INTERSECT
-    (SELECT customer_id FROM identities WHERE identity = $2
-    UNION SELECT customer_id FROM identity_holders WHERE identity = $2)
-    LIMIT 1
+    {_OWNERS.format(one="$1", other="$2")} LIMIT 1
 ), names AS (
     SELECT identity FROM identities WHERE customer_id = (SELECT customer_id FROM owner)
     UNION SELECT identity FROM identity_holders WHERE customer_id = (SELECT customer_id FROM owner)
@@ -51,13 +54,16 @@ EDGES_MAX = 10_000
 
 class LinkState(msgspec.Struct, frozen=True):
     """The link between two identities, as `kind:value`, the stronger one first: since when it is withdrawn
-    (null: it is not), and whether a stager has carried out the latest word on it."""
+    (null: it is not), and whether a stager has carried out the latest word on it. `together`: somebody has,
+    or once had, both. A link that was taken back and refused, since a limit forbids it by now, is carried out
+    and they are not."""
 
     identity: str
     other: str
     linked_at: datetime
     withdrawn_at: datetime | None
     carried_out: bool
+    together: bool
 
 
 class Links(msgspec.Struct, frozen=True):

@@ -67,7 +67,11 @@ async def test_a_typo_is_withdrawn_and_taken_back(stager: Staging, admin: httpx.
     (link,) = asked.json()["links"]
     assert (link["identity"], link["other"], link["carried_out"]) == (ANN, BO, False)
     assert link["withdrawn_at"]
-    assert carried_out == {"links": [link | {"carried_out": True}], "held_together_by": None}
+    assert link["together"]
+    assert carried_out == {
+        "links": [link | {"carried_out": True, "together": False}],
+        "held_together_by": None,
+    }
     assert timelines == [ids("ann", "typo"), ids("bo"), ids("ann", "typo"), ids("bo")]
     assert {ann["customer"], bo["customer"]} == {before["customer"], before["aliases"][0]["id"]}
     for one in (ann, bo):
@@ -82,6 +86,37 @@ async def test_a_typo_is_withdrawn_and_taken_back(stager: Staging, admin: httpx.
     assert [(one["withdrawn_at"], one["carried_out"]) for one in back["links"]] == [(None, False)]
     assert after == before
     assert await timeline(admin, BO) == ids("ann", "typo", "bo")
+
+
+async def test_a_link_that_a_limit_refuses_says_so(
+    stager: Staging, admin: httpx.AsyncClient, database_url: str
+) -> None:
+    """The address is another login's by then: taken back, the link is carried out, and both are apart, as the
+    refusal tells. Once there is room it can be withdrawn and taken back again, and then it holds."""
+    await admin.post("/v1/identity/unlink", params=TYPO)
+    await stager.settle(NOW)
+    await stager.commit(NOW, touchpoint("bob", "user_id:bob", BO, day=4))
+    await admin.post("/v1/identity/relink", params=TYPO)
+    await stager.settle(NOW)
+    refused = (await admin.post("/v1/identity/relink", params=TYPO)).json()
+    told = await asyncio.to_thread(rejse_identity, database_url, "relink", ANN, BO)
+    conflicts = (await admin.get("/v1/identity/conflicts")).json()["conflicts"]
+    apart = [await timeline(admin, ref) for ref in (ANN, BO)]
+
+    (link,) = refused["links"]
+    assert (link["withdrawn_at"], link["carried_out"], link["together"]) == (None, True, False)
+    assert told.stdout.startswith(f"{ANN} and {BO}: refused, since a limit forbids it")
+    assert [(one["identity"], one["too_many"]) for one in conflicts] == [(BO, "user_id")]
+    assert apart == [ids("ann", "typo"), ids("bo", "bob")]
+
+    words = [("unlink", {"identity": "user_id:bob", "other": BO}), ("unlink", TYPO), ("relink", TYPO)]
+    for word, params in words:
+        await admin.post(f"/v1/identity/{word}", params=params)
+        await stager.settle(NOW)
+    (link,) = (await admin.post("/v1/identity/relink", params=TYPO)).json()["links"]
+    assert (link["withdrawn_at"], link["carried_out"], link["together"]) == (None, True, True)
+    assert await timeline(admin, BO) == ids("ann", "typo", "bo")
+    assert await stager.differences() == []
 
 
 async def test_what_else_holds_two_together_is_told(stager: Staging, admin: httpx.AsyncClient) -> None:

@@ -163,6 +163,64 @@ async def _contended(writer: Writer) -> bool:
     return False
 
 
+async def two_with_a_link_that_stands(world: World) -> Writer:
+    """Taken back, Ann's link was refused, for the address was Bo's login's by then. It isn't any more."""
+    writer, bo = await world.writer(3), ("user_id:bo", "email:a@b.dk")
+    await writer.commit(touchpoint("a", *_ANN))
+    await settle(world, writer, _ANN, withdraw)
+    await writer.commit(touchpoint("b", *bo))
+    await settle(world, writer, _ANN, take_back)
+    await settle(world, writer, bo, withdraw)
+    assert await identities(world) == {frozenset([name]) for name in (*_ANN, bo[0])}
+    return writer
+
+
+async def test_a_batch_that_knew_of_no_withdrawal_unites_nobody_after_it(
+    world: World, database_url: str
+) -> None:
+    """There is nobody to be parted when the link is withdrawn again; the batch that would unite both by it
+    hears of that all the same."""
+    await two_with_a_link_that_stands(world)
+    with pytest.raises(ExceptionGroup) as raised:
+        await committed_late(world, database_url, [touchpoint("m", *_ANN, day=1)], _ANN)
+    assert raised.group_contains(Contended)
+    done = await (await world.writer(1)).commit(touchpoint("m", *_ANN, day=1))
+
+    assert (done.withheld, done.merged) == (1, 0)
+    assert await identities(world) == {frozenset([name]) for name in (*_ANN, "user_id:bo")}
+    assert await world.differences() == []
+
+
+async def test_whom_a_batch_unites_before_a_withdrawal_is_carried_out_is_parted_by_it(
+    world: World, database_url: str
+) -> None:
+    """Settling waits for a batch that is uniting both by the link, and finds one customer then."""
+    writer = await two_with_a_link_that_stands(world)
+    other = await world.writer(2)
+    await writer.commit(touchpoint("c", "user_id:bo", "account_id:acme"))
+    holder = await asyncpg.connect(database_url)
+    try:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute("SELECT FROM accounts FOR UPDATE")
+        async with asyncio.TaskGroup() as tasks:
+            batch = tasks.create_task(writer.commit(touchpoint("m", *_ANN, "account_id:acme", day=1)))
+            await eventually_async(lambda: waiting(world.pool))
+            async with connection_of(world.pool) as connection:
+                assert await withdraw(connection, *_ANN, NOW) == 1
+            settling = tasks.create_task(_contended(other))
+            await eventually_async(lambda: waiting(world.pool), until=lambda number: number == 2)
+            await held.rollback()
+    finally:
+        await holder.close()
+    assert batch.result().merged == 1
+    assert settling.result()
+    assert await other.store.settle(NOW)
+
+    assert await identities(world) == {frozenset([name]) for name in (*_ANN, "user_id:bo")}
+    assert await world.differences() == []
+
+
 @pytest.mark.parametrize("first", ["login", "address"])
 async def test_refusals_name_whose_the_identity_is_by_now(
     world: World, database_url: str, first: str

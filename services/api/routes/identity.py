@@ -118,6 +118,7 @@ _LINKS_EXAMPLE = {
             "linked_at": "2026-01-12T09:30:00Z",
             "withdrawn_at": "2026-03-01T12:00:00Z",
             "carried_out": True,
+            "together": True,
         }
     ],
     "held_together_by": ["user_id:ann", "loyalty_id:17", "email:bo@example.com"],
@@ -184,7 +185,10 @@ def add_routes(router: APIRouter, pool: Pool, clock: Clock) -> None:
         return await say(wanted, withdraw)
 
     async def relink(wanted: Annotated[LinkParameters, Query()]) -> Response:
-        """Let withdrawn links count again: all is as if they had never been withdrawn."""
+        """Let withdrawn links count again: all is as if they had never been withdrawn. Limits hold for them
+        as for touchpoints: one that a limit forbids by now is refused, and listed by
+        `/v1/identity/conflicts`. It is carried out then, and both are not `together`; the next touchpoint
+        that tells of both links them, if there is room by then."""
         return await say(wanted, take_back)
 
     for path, operation in (("/v1/identity/unlink", unlink), ("/v1/identity/relink", relink)):
