@@ -102,6 +102,13 @@ WHERE EXISTS (
 )
 """
 
+ANY_ERASED = """
+SELECT EXISTS (
+    SELECT FROM erasures WHERE id = ANY($1::uuid[])
+    UNION ALL SELECT FROM erased_aliases WHERE id = ANY($1::uuid[])
+)
+"""
+
 # Whose two identities are, or once were: both, or one of them.
 _OWNERS = """
 (SELECT customer_id FROM identities WHERE identity = $1

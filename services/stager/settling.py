@@ -46,7 +46,8 @@ async def settle_next(connection: Connection, limits: Limits, new_id: NewId, now
 async def _link(
     connection: Connection, pair: asyncpg.Record, limits: Limits, new_id: NewId, now: datetime
 ) -> Filed:
-    """Link both as the touchpoint did; but one that was handed over links whom it was taken from."""
+    """Link both as the touchpoint did; but one that was handed over links whom it was taken from, and nobody
+    if they are erased: who has it now is somebody else."""
     names = (pair["identity"], pair["other"])
     claim = Claim(pair["touchpoint_id"], pair["occurred_at"], names)
     parted: Sequence[UUID] = pair["parted"] or ()
@@ -54,12 +55,16 @@ async def _link(
     merged: dict[UUID, UUID] = {}
     into: dict[UUID, UUID] = {}
     refused: list[str] = []
+    are_one = True
     if len(parted) > 2:
         # Several are united one after another, and all locks are taken in the customers' order.
         everybody = await connection.fetch(identity_sql.HAD_BY, [*names] * (len(parted) // 2), parted)
         await connection.execute(sql.LOCK_ALL_CUSTOMERS, [row["customer_id"] for row in everybody])
     for begin in range(0, len(parted) or 1, 2):
         owners = parted[begin : begin + 2]
+        if await connection.fetchval(identity_sql.ANY_ERASED, owners):
+            are_one = False
+            continue
         rows = await connection.fetch(identity_sql.HAD_BY, names[: len(owners)], owners)
         where = {row["identity"]: row["customer_id"] for row in rows}
         filed = await file_again(connection, claim, where, limits, new_id, now)
@@ -68,7 +73,7 @@ async def _link(
         into = {goes: filed.into.get(stays, stays) for goes, stays in into.items()} | dict(filed.into)
         remade = {one: by for one, by in remade.items() if one not in merged} | dict(filed.remade)
         refused += filed.refused
-    if not refused:
+    if are_one and not refused:
         await connection.execute(identity_sql.UNITED, *names)
     return Filed({}, frozenset(), remade=remade, merged=merged, into=into, refused=refused)
 

@@ -82,7 +82,7 @@ def _tell_links(found: Links) -> None:
         if one.withdrawn_at is not None:
             state = f"withdrawn {one.withdrawn_at:%Y-%m-%d %H:%M:%S}Z"
         elif one.carried_out and not one.together:
-            state = "refused, since a limit forbids it: `rejse identity explain` tells which"
+            state = "not one customer: a limit forbids it (see `explain`), or whoever had both is erased"
         else:
             state = "linked"
         waits = "" if one.carried_out else ", not carried out yet: a stager has to run"

@@ -105,7 +105,7 @@ async def test_a_link_that_a_limit_refuses_says_so(
 
     (link,) = refused["links"]
     assert (link["withdrawn_at"], link["carried_out"], link["together"]) == (None, True, False)
-    assert told.stdout.startswith(f"{ANN} and {BO}: refused, since a limit forbids it")
+    assert told.stdout.startswith(f"{ANN} and {BO}: not one customer: a limit forbids it")
     assert [(one["identity"], one["too_many"]) for one in conflicts] == [(BO, "user_id")]
     assert apart == [ids("ann", "typo"), ids("bo", "bob")]
 

@@ -17,7 +17,7 @@ from shared.store.engine import connection_of
 from tests.service.staging import Staging, staging, waiting
 from tests.service.test_erasing import ask, left_of
 from tests.service.test_identity import _JOURNEYS as JOURNEYS
-from tests.service.test_identity import told_wrongly
+from tests.service.test_identity import identities, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.service.test_unlinking import say
 from tests.support.eventually import eventually_async
@@ -176,6 +176,26 @@ async def met_others(erasing: Erasing) -> bool:
     except Contended:
         return True
     return False
+
+
+async def test_a_link_of_the_erased_unites_nobody_who_is_left(stager: Staging) -> None:
+    """Gil's number is Dan's since. The device that Gil was seen with by it was parted from them, and taken
+    back it is not Dan's: of whom it was taken there is nothing left."""
+    gil, number, device = "user_id:gil", "phone:+4533000000", "anonymous_id:gil"
+    await stager.commit(NOW, touchpoint("gil", gil, number), touchpoint("on it", number, device, day=1))
+    await stager.commit(NOW, touchpoint("dan now", DAN, number, day=2))
+    await say(stager, (number, device), withdrawn=True)
+    await stager.settle(NOW)
+    assert await ask(stager, gil, NOW)
+    await stager.erase(NOW)
+    before = await identities(stager)
+    for withdrawn in (False, True, False):
+        await say(stager, (number, device), withdrawn=withdrawn)
+        await stager.settle(NOW)
+        assert await identities(stager) == before
+
+    assert frozenset([device]) in before
+    assert await stager.differences() == []
 
 
 async def test_stagers_that_take_turns_miss_nothing(stager: Staging) -> None:
