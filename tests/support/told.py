@@ -53,7 +53,8 @@ class Consumer:
         self.told: dict[tuple[Run, int, int], Mapping[str, Any]] = {}
         self.places: dict[Run, tuple[str | None, bool]] = {}
         self.merged: dict[str, str] = {}
-        self.erased: set[str] = set()
+        self.erased: dict[str, int] = {}
+        """By the id of somebody who was erased, the message's that told it."""
         self.read: dict[str, Mapping[str, Any]] = {}
         self.repeated = 0
         self.wrong: list[str] = []
@@ -76,7 +77,10 @@ class Consumer:
             self.merged[customer] = message["into"]
             return
         if message["kind"] == "customer_erased":
-            self._erase({customer, *message["aliases"]})
+            self._erase({customer, *message["aliases"]}, message["id"])
+            return
+        if message["id"] < self.erased.get(customer, 0):
+            # Of an alias, which has another partition.
             return
         if message["kind"] == "customer_split":
             # One of their own again, or for the first time: with no history yet.
@@ -106,14 +110,14 @@ class Consumer:
             self.told[key] = message
             history.append(message)
 
-    def _erase(self, ids: set[str]) -> None:
+    def _erase(self, ids: set[str], by: int) -> None:
         """Keep nothing of a customer."""
         self.histories = defaultdict(
             list, {run: its for run, its in self.histories.items() if run[0] not in ids}
         )
         self.told = {key: its for key, its in self.told.items() if key[0][0] not in ids}
         self.places = {run: its for run, its in self.places.items() if run[0] not in ids}
-        self.erased |= ids
+        self.erased |= dict.fromkeys(ids, by)
 
     def _take_over(self, message: Mapping[str, Any]) -> None:
         before = self.read.get(message["journey"])
