@@ -18,8 +18,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from shared.journey.catalog import load_definitions
 from shared.journey.fold import Journey
 from tests.faults import ledger
+from tests.faults.erasures import (
+    Grave,
+    bare_ids,
+    erased_until,
+    graves,
+    known_ids,
+    must_be_nowhere,
+    of_the_erasures,
+    of_their_ids,
+)
 from tests.faults.places import Places
 from tests.faults.promises import Id, Kept, Obligations, line, of_the_links, of_the_log, of_the_timelines
+from tests.faults.remains import not_gone, remains
 from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
 from tests.faults.witness import fallen
@@ -60,13 +71,16 @@ class LogContents(msgspec.Struct):
 async def judge(places: Places) -> Verdict:
     """Look at everything. Nothing may be on its way any more."""
     account = ledger.read(places.ledger_path)
-    obligations = Obligations.of(account, Traffic(places.seed))
     connection = await asyncpg.connect(places.database_url)
     try:
+        buried = await graves(connection, account)
+        erased = erased_until(buried)
+        obligations = Obligations.of(account, Traffic(places.seed), erased)
         kept = await _timelines(connection, obligations)
         contents = earlier(places)
         await read_log(places, await _stands(connection), contents)
         dead = await _dead_letters(connection)
+        known = await known_ids(connection, obligations)
         journeys = [Journey(one) for one in load_definitions(Path(places.journeys))]
         lines = [
             *of_the_timelines(obligations, kept),
@@ -79,16 +93,24 @@ async def judge(places: Places) -> Verdict:
             line("customers that links don't make so", "0", await who_is_who_wrongly(connection)),
             line("I5 offsets or epochs that fell", "0", await fallen(connection)),
             line("refusals to come back without Retry-After", "0", account.broken),
-            *of_the_log(contents.ids, set(kept.times), contents.poison, dead),
+            *of_the_log(contents.ids, kept.times.keys() | known, contents.poison, dead),
             line(
                 "I12 transitions told wrongly or not at all",
                 "0",
                 await told_wrongly(connection, places.kafka),
             ),
             await _api_line(places, connection),
+            *of_the_erasures(account, buried),
+            *of_their_ids(obligations, contents.ids, known, await bare_ids(connection)),
+            line(
+                "what is left of erased people",
+                "0",
+                await remains(connection, *must_be_nowhere(account, buried, obligations)),
+            ),
+            await _gone_line(places, buried),
             line("touchpoints set aside by a spool", "0", _set_aside(Path(places.spool))),
         ]
-        seen = await _seen(connection)
+        seen = await _seen(connection) | {"a customer erased": sum(one.carried_out for one in buried)}
     finally:
         await connection.close()
     seen |= {
@@ -217,6 +239,17 @@ async def _api_line(places: Places, connection: asyncpg.Connection[asyncpg.Recor
             if sorted(shown) != sorted(map(str, row["ids"])):
                 wrong.append(row["customer_id"])
     return line(f"public timelines of {len(chosen)} customers that differ from the store", "0", wrong)
+
+
+async def _gone_line(places: Places, buried: Sequence[Grave]) -> Line:
+    """Whoever asks for a customer who was erased, by whichever id, is told so."""
+    ids = [id_ for grave in buried for id_ in grave.ids]
+    async with httpx.AsyncClient(base_url=places.api_url, headers=places.read_headers, timeout=20) as client:
+        return line(
+            f"public answers to {len(ids)} ids of erased customers that aren't 410",
+            "0",
+            await not_gone(client, ids),
+        )
 
 
 async def _shown(client: httpx.AsyncClient, customer_id: UUID) -> list[str]:

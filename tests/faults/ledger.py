@@ -8,6 +8,10 @@ One line an entry, its fields separated by blanks:
 - `word WORD IDENTITY`: of all links of an identity it is about to be said that they are withdrawn (`unlink`)
   or taken back (`relink`);
 - `said WORD IDENTITY PAIRS`: that is taken, of those that there are, as `identity|other`, or `-`;
+- `erase NUMBER NAMES`: it is about to be asked that the traffic's customer of a number be erased, who has
+  these identities by now, separated by commas;
+- `erased NUMBER ID TIME`: that is taken, of the customer of an id, at a time;
+- `return NAME MICROS STATUS`: an answer to an event after an erasure; `sent`: it is about to be sent;
 - `broken TEXT`: a promise was seen broken while the load ran;
 - `log TOPIC-NUMBER`: an operator has made the log anew.
 """
@@ -18,7 +22,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 from tests.support.people import Pair
 
@@ -40,6 +46,16 @@ class Ledger:
 
 
 @dataclass(slots=True)
+class Asked:
+    """That a customer be erased: the traffic's number, and the identities that they had by then; once it is
+    acked the customer's id and the time of the erasure."""
+
+    number: int
+    names: frozenset[str]
+    acked: tuple[UUID, datetime] | None = None
+
+
+@dataclass(slots=True)
 class Account:
     """What a ledger comes to. Only an answered 2xx makes an obligation; `taken` has the refused indexes of
     each 2xx."""
@@ -53,6 +69,9 @@ class Account:
     """By link, what was said of it last."""
     unsure: set[str] = field(default_factory=set)
     """Identities of whose links something may or may not have been said last."""
+    erasures: list[Asked] = field(default_factory=list)
+    returns: dict[tuple[str, int], bool] = field(default_factory=dict)
+    """By name and time the events after erasures, and whether each was taken."""
     broken: list[str] = field(default_factory=list)
     logs: int = 1
 
@@ -73,6 +92,15 @@ class Account:
             case "said", [word, identity, pairs]:
                 self.unsure.discard(identity)
                 self._say(pairs.split(",") if pairs != "-" else [], withdrawn=word == "unlink")
+            case "erase", [number, names]:
+                self.erasures.append(Asked(int(number), frozenset(names.split(","))))
+            case "erased", [number, customer, at]:
+                # Nobody asks for the next one before.
+                assert self.erasures[-1].number == int(number)
+                self.erasures[-1].acked = UUID(customer), datetime.fromisoformat(at)
+            case "return", [name, micros, status]:
+                event = (name, int(micros))
+                self.returns[event] = status.startswith("2") or self.returns.get(event, False)
             case "broken", _:
                 self.broken.append(rest)
             case "log", _:

@@ -1,5 +1,5 @@
-"""The load: requests one after the other, each booked before it goes out and when it is answered, and words
-on links between them."""
+"""The load: requests one after the other, each booked before it goes out and when it is answered, and beside
+them words on links, and erasures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import httpx
 import msgspec
 
+from tests.faults.eraser import Eraser
 from tests.faults.ledger import Ledger, read
 from tests.faults.places import Places
 from tests.faults.traffic import Request, Traffic
@@ -31,6 +32,7 @@ class Load:
         self._traffic = Traffic(places.seed)
         self._ledger = Ledger(places.ledger_path)
         self._words = Words(places, self._traffic, self._ledger)
+        self._eraser = Eraser(places, self._traffic, self._ledger)
         self._latest = 0
         self._numbers = itertools.count(1 + max(read(places.ledger_path).intended, default=-1))
         self._next_s = time.monotonic()
@@ -41,6 +43,7 @@ class Load:
             for _ in range(_SENDERS):
                 tasks.create_task(self._send())
             tasks.create_task(self._words.go_on(self.stop, lambda: self._latest))
+            tasks.create_task(self._eraser.go_on(self.stop, lambda: self._latest))
 
     async def _send(self) -> None:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:

@@ -12,12 +12,15 @@ from aiokafka.errors import KafkaError
 from tests.faults.places import Places
 from tests.faults.rig import PARTITIONS, TOPIC
 
-_UNSETTLED = "SELECT count(*) FROM identity_links WHERE unsettled_at IS NOT NULL"
+_WAITING = """
+SELECT (SELECT count(*) FROM identity_links WHERE unsettled_at IS NOT NULL)
+    + (SELECT count(*) FROM erasures WHERE waits_since IS NOT NULL)
+"""
 
 
 def behind(places: Places) -> int:
-    """How many records lie in the log that aren't staged, and how many links aren't settled; one more while
-    ingest's spool is in use.
+    """How many records lie in the log that aren't staged, how many links aren't settled, and how many
+    erasures aren't carried out; one more while ingest's spool is in use.
 
     Raises:
         OSError: the broker or the store is away.
@@ -30,12 +33,12 @@ async def _unstaged(places: Places) -> int:
     connection = await asyncpg.connect(places.database_url, timeout=5)
     try:
         rows = await connection.fetch("SELECT partition, next_offset FROM stager_offsets")
-        unsettled = int(await connection.fetchval(_UNSETTLED))
+        waiting = int(await connection.fetchval(_WAITING))
     finally:
         await connection.close()
     stands: dict[int, int] = {row["partition"]: row["next_offset"] for row in rows}
     ends = await _ends(places.kafka)
-    return unsettled + sum(end - stands.get(partition, 0) for partition, end in ends.items())
+    return waiting + sum(end - stands.get(partition, 0) for partition, end in ends.items())
 
 
 async def _ends(kafka: str) -> dict[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.faults.ledger import Account
 from tests.faults.report import Line
-from tests.faults.traffic import PROBE_SOURCE, Face, Traffic, probe_event
+from tests.faults.traffic import PROBE_SOURCE, Face, Traffic, probe_event, return_event
 from tests.support.people import Pair
 
 Id = tuple[str, str]
@@ -23,11 +23,15 @@ class Obligations:
 
     sent: dict[Id, set[int]] = field(default_factory=dict)
     acked: set[Id] = field(default_factory=set)
+    gone: set[Id] = field(default_factory=set)
+    """Those of erased people: none of them may be there, acked or not, but their ids stay known."""
+    erased: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, account: Account, traffic: Traffic) -> Obligations:
-        """Make every request of a ledger again, and say what it obliges to."""
-        found = cls()
+    def of(cls, account: Account, traffic: Traffic, erased: Mapping[str, int]) -> Obligations:
+        """Make every request of a ledger again, and say what it obliges to. `erased` has the names that were
+        erased, each with the time until which it was, in the traffic's microseconds."""
+        found = cls(erased=erased)
         for number in account.intended:
             request = traffic.request(number)
             for event in request.events:
@@ -43,10 +47,19 @@ class Obligations:
             found._send(face)
             if number in account.probes_taken:
                 found.acked.add((PROBE_SOURCE, face.id))
+        for returned, taken in account.returns.items():
+            face = return_event(*returned).face
+            assert face is not None
+            found._send(face)
+            if taken:
+                found.acked.add((face.source, face.id))
         return found
 
     def _send(self, face: Face) -> None:
-        self.sent.setdefault((face.source, face.id), set()).add(face.digest())
+        id_ = (face.source, face.id)
+        self.sent.setdefault(id_, set()).add(face.digest())
+        if any(face.micros <= self.erased.get(name, face.micros - 1) for name in face.identities):
+            self.gone.add(id_)
 
 
 @dataclass(slots=True)
@@ -72,8 +85,9 @@ class Kept:
 
 
 def of_the_timelines(obligations: Obligations, kept: Kept) -> list[Line]:
-    """I1 to I3: what was acked is there once, what wasn't is there at most once, and nothing else is."""
-    lost = obligations.acked - kept.times.keys()
+    """I1 to I3: what was acked is there once, unless it was an erased person's; what wasn't acked is there at
+    most once, and nothing else is."""
+    lost = obligations.acked - kept.times.keys() - obligations.gone
     doubled = [id_ for id_, times in kept.times.items() if times > 1]
     wrong = [*kept.invented, *kept.altered]
     extra = kept.times.keys() - obligations.acked
@@ -89,7 +103,8 @@ def of_the_log(
     below: Set[Id], stored: Set[Id], poison: Mapping[str, int], dead: Mapping[str, int]
 ) -> list[Line]:
     """I6: each record below the stored offsets has one fate. `below` are the ids that those records have,
-    `poison` what no touchpoint is among them and `dead` the dead letters, by digest of their bytes."""
+    `stored` those that are known, `poison` what no touchpoint is among them and `dead` the dead letters, by
+    digest of their bytes."""
     return [
         line("I6 records below next_offset without a fate", "0", below - stored),
         line("I6 stored events that the log doesn't hold below next_offset", "0", stored - below),

@@ -20,6 +20,7 @@ SOMETIMES = (
     "a 503",
     "a torn tail repaired",
     "a customer parted",
+    "a customer erased",
     "a takeover",
 )
 _IN_LOGS = {

@@ -30,7 +30,7 @@ def obligations(tmp_path: Path) -> Obligations:
     book.enter("answer", REFUSED_IN_PART, 202, "0")
     book.enter("answer", UNANSWERED, "ReadTimeout", "-")
     book.close()
-    return Obligations.of(read(tmp_path / "ledger"), TRAFFIC)
+    return Obligations.of(read(tmp_path / "ledger"), TRAFFIC, {})
 
 
 def faces(number: int) -> list[Face]:
@@ -111,7 +111,7 @@ def test_either_body_of_a_conflict_may_be_the_one_that_counts() -> None:
     one, other = TRAFFIC.event(1, 0), TRAFFIC.event(1, 0, variant=1)
     assert one.face is not None
     assert other.face is not None
-    obligations = Obligations.of(account, TRAFFIC)
+    obligations = Obligations.of(account, TRAFFIC, {})
     obligations.sent[one.face.source, one.id].add(other.face.digest())
     found = [face for face in faces(1) + faces(2) if face.id != one.id or face.source != one.face.source]
     assert broken(obligations, [*dict.fromkeys(found), other.face]) == []

@@ -2,7 +2,8 @@
 
 So the ledger notes numbers alone, and the judge knows every event that was ever sent: among them events that
 are sent again, other bodies under a known id, late ones, equal instants in different offsets, and times that
-no door may take.
+no door may take. Some customers are set apart to be erased, the mortals: no word on a link is about them, and
+their names can be told from all others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import msgspec
 
 SOURCES = ("shop", "till", "desk")
 PROBE_SOURCE = "probe"
+RETURN_SOURCE = SOURCES[0]
+MORTAL_NAME = r"mortal-\d+(?:@people\.example)?|\+459\d{7}"
+"""A regular expression for what a mortal's identities have as values, and nobody else's."""
 _TYPES = ("order_completed", "product_viewed", "call_ended", "page_viewed", "offer_declined", "gym_visited")
 _CHANNELS = ("web", "store", "phone", "app")
 _BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -24,6 +28,8 @@ _STEP = timedelta(minutes=20)
 _LATE_MINUTES_MAX = 60 * 24 * 12
 _NEW_CUSTOMERS = 6
 _CUSTOMERS_AT_ONCE = 500
+_MORTALS_OF = 20
+_COLLEAGUES = 5
 _IMPOSSIBLE = ("1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "2024-03-31T23:59:60Z")
 _FAT = "x" * 12_000
 
@@ -98,7 +104,7 @@ class Traffic:
         """One event; a variant is another body under the same id."""
         bits = self._bits("event", number, index)
         source, id_ = SOURCES[number % len(SOURCES)], f"{number // len(SOURCES)}-{index}"
-        identities = _identities(self._customer(number, bits), bits >> 10)
+        identities = _identities(self._customer(number, bits), bits >> 10, bits >> 30)
         at = _occurred_at(number, bits >> 20)
         properties: dict[str, Any] = {"n": bits % 1_000_003, "variant": variant}
         if (bits >> 48) % 300 == 0:
@@ -141,11 +147,26 @@ def probe_event(number: int) -> Event:
     return Event(id_, json, face_of(PROBE_SOURCE, json, _BEGIN + number * _STEP))
 
 
+def return_event(name: str, micros: int) -> Event:
+    """What happened after an erasure, to somebody new who has one of the names."""
+    kind, _, value = name.partition(":")
+    at = _BEGIN + timedelta(microseconds=micros)
+    json: dict[str, Any] = {
+        "id": f"return-{micros}",
+        "type": "order_completed",
+        "channel": "web",
+        "occurred_at": at.isoformat(),
+        "identities": {kind: value},
+        "properties": {"n": micros % 1_000},
+    }
+    return Event(json["id"], json, face_of(RETURN_SOURCE, json, at))
+
+
 def face_of(source: str, json: dict[str, Any], at: datetime) -> Face:
     """The face of an event as it is sent."""
     identities = tuple(sorted(f"{kind}:{value}" for kind, value in json["identities"].items()))
     properties = msgspec.json.encode(json["properties"])
-    return Face(source, json["id"], json["type"], json["channel"], _micros(at), identities, properties)
+    return Face(source, json["id"], json["type"], json["channel"], micros_of(at), identities, properties)
 
 
 class _Stored(msgspec.Struct):
@@ -165,7 +186,7 @@ def face_in(record: bytes) -> Face | None:
     """The face in a record of the event log or the store; None: it is no touchpoint."""
     try:
         stored = _decode(record)
-        micros = _micros(stored.occurred_at)
+        micros = micros_of(stored.occurred_at)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError):
         return None
     identities = tuple(sorted(stored.identities))
@@ -174,21 +195,42 @@ def face_in(record: bytes) -> Face | None:
     )
 
 
-def _micros(at: datetime) -> int:
+def micros_of(at: datetime) -> int:
+    """Microseconds since the traffic's first event could happen."""
     return (at - _BEGIN) // timedelta(microseconds=1)
 
 
-def _identities(customer: int, bits: int) -> dict[str, str]:
-    """Often one kind alone, so that a customer's events come by several partitions; often two, which link."""
+def _identities(customer: int, bits: int, more_bits: int) -> dict[str, str]:
+    """Often one kind alone, so that a customer's events come by several partitions; often two, which link.
+    Mortals act for accounts, too."""
     names = names_of(customer)
     chosen = (("user_id",), ("email",), ("user_id", "email"), ("email", "phone"), ("user_id", "phone"))[
         bits % 5
     ]
-    return {kind: names[kind] for kind in chosen}
+    identities = {kind: names[kind] for kind in chosen}
+    if is_mortal(customer) and more_bits % 4 == 0:
+        identities["account_id"] = f"firm-{customer // _MORTALS_OF // _COLLEAGUES}"
+    return identities
+
+
+def is_mortal(customer: int) -> bool:
+    """Whether a customer is set apart to be erased."""
+    return customer % _MORTALS_OF == 0
+
+
+def mortal_before(customer: int) -> int:
+    """The mortal who is this customer, or comes next before."""
+    return customer - customer % _MORTALS_OF
 
 
 def names_of(customer: int) -> dict[str, str]:
     """All that a customer is known by, the strongest first."""
+    if is_mortal(customer):
+        return {
+            "user_id": f"mortal-{customer}",
+            "email": f"mortal-{customer}@people.example",
+            "phone": f"+45{90_000_000 + customer}",
+        }
     return {
         "user_id": f"u{customer}",
         "email": f"e{customer}@people.example",

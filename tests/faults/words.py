@@ -11,7 +11,7 @@ import msgspec
 
 from tests.faults.ledger import Ledger
 from tests.faults.places import Places
-from tests.faults.traffic import Traffic, names_of
+from tests.faults.traffic import Traffic, is_mortal, names_of
 
 _PAUSE_S = 0.5
 _TIMEOUT_S = 5.0
@@ -52,9 +52,10 @@ class Words:
                     await asyncio.sleep(_PAUSE_S)
 
     def _somebody(self, latest: int) -> str:
-        """An identity of somebody who came lately."""
+        """An identity of somebody who came lately and can't be erased."""
         number = self._chance.randrange(max(latest - _BACK_MAX, 0), latest + 1)
         customer = self._traffic.customer(number, self._chance.randrange(self._traffic.size(number)))
+        customer += is_mortal(customer)
         kind, value = [*names_of(customer).items()][customer % _KINDS]
         return f"{kind}:{value}"
 
