@@ -1,4 +1,4 @@
-"""Twelve planted bugs, each of which a short campaign must find: who watches the watchman.
+"""Thirteen planted bugs, each of which a short campaign must find: who watches the watchman.
 
 Each is a patch to a copy of the services. A patch that no longer applies is a failure: the bug that it plants
 has to be planted anew where the code has gone. The services as they are go first, through every fault that
@@ -66,6 +66,12 @@ BUGS = (
         _POWER_CUT,
     ),
     Bug("batch-internal-duplicates", "an id twice in one batch counts twice"),
+    # A fault for which the load goes on: somebody has to be erased, and more of theirs to come.
+    Bug(
+        "erased-come-back",
+        "what comes late of who was erased is taken",
+        ("a stager drains at SIGTERM",),
+    ),
     Bug("fold-by-arrival", "touchpoints are folded as they arrive"),
     Bug(
         "dead-letter-on-40P01",
