@@ -40,11 +40,12 @@ class Ledger:
             page["duplicate"].inc(accepted.duplicates)
         if len(accepted.records) > kept:
             page["set_aside"].inc(len(accepted.records) - kept)
-        for refusal in accepted.refusals:
-            self._refused.labels(source, refusal.code).inc()
-            self._unsaid[source, refusal.code] += 1
-        for kind in accepted.worthless:
-            self._worthless.labels(source, kind if kind in IDENTITY_KINDS else "external").inc()
+        if accepted.refusals:
+            for code, count in Tally(refusal.code for refusal in accepted.refusals).items():
+                self._refused.labels(source, code).inc(count)
+                self._unsaid[source, code] += count
+        for kind, count in Tally(accepted.worthless).items() if accepted.worthless else ():
+            self._worthless.labels(source, kind if kind in IDENTITY_KINDS else "external").inc(count)
 
     def _page(self, source: str) -> dict[str, Counter]:
         page = {name: counter.labels(source) for name, counter in self._columns.items()}
