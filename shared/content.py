@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from shared.refusals import Refused, pointer
@@ -17,11 +18,15 @@ from shared.refusals import Refused, pointer
 DEPTH_MAX = 16
 NAME_CHARACTERS_MAX = 200
 NUMBER_CHARACTERS_MAX = 400
+LARGE_EXPONENT = re.compile(rb"[eE][+-]?0*(?:2[89]|[3-9][0-9]|[1-9][0-9]{2})[0-9]")
+"""Of 280 and more. With a smaller one, and fewer than 19 digits on each side of its point, a number is within
+a double's range."""
 
 _BAD_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)")
 _EXPONENT_MAX = 308
 _SMALL = 1e-300
+_INFINITY = math.inf
 _INT_MAX = 2**63 - 1
 
 Place = tuple[Any, ...]
@@ -44,7 +49,7 @@ class _Unfit:
         self.code = code
 
 
-class Object(dict[str, Any]):
+class _Repetitive(dict[str, Any]):
     """An object that remembers members hidden by a later one of the same name: their bytes are kept too."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -56,7 +61,7 @@ _OUT_OF_RANGE = _Unfit("number_out_of_range")
 _NOT_FINITE = _Unfit("not_finite")
 
 
-def read_content(raw: bytes) -> Object:
+def read_content(raw: bytes) -> dict[str, Any]:
     """The JSON object of the bytes, looked through.
 
     Raises:
@@ -64,7 +69,7 @@ def read_content(raw: bytes) -> Object:
         Refused: they are no object, or something in them can't be kept.
     """
     value = parse(raw)
-    if not isinstance(value, Object):
+    if not isinstance(value, dict):
         raise Refused("not_an_object")
     _Walk(_is_utf8(raw)).check(value, ())
     return value
@@ -79,7 +84,7 @@ def parse(raw: bytes) -> Any:
     """
     text = raw.decode(errors="surrogateescape")
     try:
-        return _DECODER.decode(text)
+        return (_CAREFUL if _may_hold_unfit_number(raw) else _PLAIN).decode(text)
     except json.JSONDecodeError as error:
         byte = len(text[: error.pos].encode(errors="surrogateescape"))
         raise Malformed(error.msg, byte) from None
@@ -97,18 +102,33 @@ def _int(text: str) -> int | _Unfit:
 def _float(text: str) -> float | _Unfit:
     """A number of few bytes may stand for very many: out of a double's range it is refused."""
     number = float(text)
-    if len(text) > NUMBER_CHARACTERS_MAX or not math.isfinite(number):
+    magnitude = abs(number)
+    if len(text) > NUMBER_CHARACTERS_MAX or magnitude == _INFINITY:
         return _OUT_OF_RANGE
-    if abs(number) < _SMALL:
+    if magnitude < _SMALL:
         exponent = _EXPONENT.search(text)
         if exponent and abs(int(exponent[1])) > _EXPONENT_MAX:
             return _OUT_OF_RANGE
     return number
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=Object, parse_int=_int, parse_float=_float, parse_constant=lambda _: _NOT_FINITE
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _Repetitive(pairs)
+
+
+def _may_hold_unfit_number(raw: bytes) -> bool:
+    """Without 19 digits in a row an integer is one of 64 bits."""
+    return _LONG_DIGITS in raw.translate(_DIGITS) or LARGE_EXPONENT.search(raw) is not None
+
+
+_LONG_DIGITS = b"0" * 19
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_CAREFUL = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_int, parse_float=_float, parse_constant=lambda _: _NOT_FINITE
 )
+_PLAIN = json.JSONDecoder(object_pairs_hook=_object, parse_constant=lambda _: _NOT_FINITE)
+"""Several times as fast, as it calls nothing for a number."""
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -128,7 +148,7 @@ class _Walk:
     def __init__(self, is_utf8: bool) -> None:
         self._is_utf8 = is_utf8
 
-    def check(self, value: Object | list[Any], place: Place) -> None:
+    def check(self, value: dict[str, Any] | list[Any], place: Place) -> None:
         """Refuse the first thing that can't be kept.
 
         Raises:
@@ -136,9 +156,14 @@ class _Walk:
         """
         if len(place) >= DEPTH_MAX:
             raise Refused("too_deep", pointer(*place))
-        if isinstance(value, Object):
+        if isinstance(value, list):
+            if _HARMLESS.issuperset(map(type, value)):
+                return
+            members: Iterable[tuple[Any, Any]] = enumerate(value)
+        else:
             self._check_names(value, place)
-        for name, member in value.pairs if isinstance(value, Object) else enumerate(value):
+            members = value.pairs if isinstance(value, _Repetitive) else value.items()
+        for name, member in members:
             kind = type(member)
             if kind in _HARMLESS:
                 continue
@@ -150,8 +175,8 @@ class _Walk:
             else:
                 self.check(member, (*place, name))
 
-    def _check_names(self, value: Object, place: Place) -> None:
-        for name, _ in value.pairs:
+    def _check_names(self, names: Iterable[str], place: Place) -> None:
+        for name in names:
             if len(name) > NAME_CHARACTERS_MAX:
                 raise Refused("name_too_long", pointer(*place))
             if not name.isascii() or "\0" in name:

@@ -3,7 +3,7 @@
 Raw members pass through unread, which is what makes accepting cheap; the price is that their text,
 numbers, names and nesting are unchecked. Everything that could be wrong with them leaves a trace that a
 search at memory speed finds: a `\\u` escape, a byte beyond ASCII, a number with 19 digits in a row, an
-exponent of three digits, 201 bytes without a quotation mark, more than 16 opening brackets. Bytes with such a
+exponent of 280 or more, 201 bytes without a quotation mark, more than 16 opening brackets. Bytes with such a
 trace are not bad; they only have to be read the thorough way. Bytes without one can't be bad.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from shared.content import DEPTH_MAX, NAME_CHARACTERS_MAX
+from shared.content import DEPTH_MAX, LARGE_EXPONENT, NAME_CHARACTERS_MAX
 
 _BAD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LONG_NAME = re.compile(rb'"[^"]{%d,}"\s*:' % (NAME_CHARACTERS_MAX + 1))
@@ -42,12 +42,7 @@ _CLASSES = _classes()
 
 def suspicious(data: bytes) -> bool:
     """Whether the bytes have to be read the thorough way, their nesting apart."""
-    return (
-        not _is_utf8(data)
-        or _has_bad_escape(data)
-        or _has_bad_number(data.translate(_CLASSES, _SIGNS))
-        or _has_long_name(data)
-    )
+    return not _is_utf8(data) or _has_bad_escape(data) or _has_bad_number(data) or _has_long_name(data)
 
 
 def may_nest_deep(data: bytes) -> bool:
@@ -70,8 +65,9 @@ def _has_bad_escape(data: bytes) -> bool:
     return b"\\" in data and (b'\\"' in data or _BAD_ESCAPE.search(data) is not None)
 
 
-def _has_bad_number(classes: bytes) -> bool:
-    return _LONG_DIGITS in classes or _has_exponent(classes)
+def _has_bad_number(data: bytes) -> bool:
+    classes = data.translate(_CLASSES, _SIGNS)
+    return _LONG_DIGITS in classes or (_has_exponent(classes) and LARGE_EXPONENT.search(data) is not None)
 
 
 def _has_exponent(classes: bytes) -> bool:

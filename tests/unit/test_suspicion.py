@@ -33,6 +33,20 @@ def test_a_number_that_can_not_be_kept_is_suspicious(number: bytes, place: bytes
         assert suspicious(data)
 
 
+@given(numbers.map(str.encode), places)
+def test_a_number_beyond_those_that_readers_know_is_refused(number: bytes, place: bytes) -> None:
+    """An integer beyond 64 bits, a double's infinity, and a zero or next to it by an exponent of its own."""
+    mantissa, _, exponent = number.lower().partition(b"e")
+    is_integer = number == mantissa and b"." not in number
+    size = abs(float(number))
+    is_tiny = size < 1e-300 and len(exponent) < 10 and abs(int(exponent or b"0")) > 308
+    unfit = not -(2**63) <= int(number) < 2**63 if is_integer else size == float("inf") or is_tiny
+    if unfit:
+        with pytest.raises(Refused) as caught:
+            read_content(place % number)
+        assert caught.value.code == "number_out_of_range"
+
+
 @pytest.mark.parametrize(
     "text",
     [
