@@ -15,12 +15,13 @@ import msgspec
 
 from services.ingest.accept import Accepted, accept
 from services.ingest.body import inflate, too_large
-from services.ingest.event import WIRE_BYTES_MAX
-from services.ingest.frames import TooMuch, framing
+from services.ingest.event import WIRE_BYTES_MAX, TooMuch
+from services.ingest.frames import framing
 from services.ingest.head import Head
 from services.ingest.keycache import KeyCache
 from services.ingest.ledger import Ledger
 from services.ingest.limits import Held, InFlight, Jitter, Rates
+from services.ingest.steps import Steps
 from services.ingest.turns import Turns
 from services.ingest.visit import Answer, Reply
 from services.ingest.writer import GroupWriter
@@ -59,7 +60,7 @@ class TouchpointsDoor:
         worthless: Worthless,
     ) -> None:
         self._keys = keys
-        self._rates = rates
+        self.rates = rates
         self._turns = turns
         self._in_flight = in_flight
         self._ledger = ledger
@@ -82,33 +83,26 @@ class TouchpointsDoor:
     def admit(self, head: Head) -> tuple[KeyRecord, Held]:
         """Whose request it is, and the room that it has."""
         key = self._key(head)
-        self._rates.check(key.id)
-        self._turns.check(self.writer.behind_s())
+        self.rates.check(key.id)
+        self._turns.check(self.writer.behind_s(), head.length)
         head.check_media()
         head.check_length()
         return key, self._in_flight.hold(head.length)
 
-    def accept(self, body: bytes, head: Head, key: KeyRecord) -> Accepted:
+    def accept(self, body: bytes, head: Head, key: KeyRecord) -> Steps[Accepted]:
         """The touchpoints of a body."""
         now, sent_at = self.clock.now(), head.sent_at()
-        try:
-            accepted = accept(
-                body,
-                framing(head.media_type, body),
-                key.source,
-                now,
-                self._new_id,
-                sent_at=sent_at,
-                request_key=head.request_key(),
-                region=key.region,
-                worthless=self._worthless,
-            )
-        except Malformed as error:
-            raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
-        except TooMuch as excess:
-            raise Problem(413, excess.code, excess.detail) from None
-        self._rates.spend(key.id, accepted.received)
-        return accepted
+        return accept(
+            body,
+            framing(head.media_type, body),
+            key.source,
+            now,
+            self._new_id,
+            sent_at=sent_at,
+            request_key=head.request_key(),
+            region=key.region,
+            worthless=self._worthless,
+        )
 
     def verdict(self, accepted: Accepted, outcomes: Sequence[Outcome], key: KeyRecord) -> Answer:
         """What a request is told.
@@ -191,8 +185,16 @@ class TouchpointsRequest:
             raise too_large()
         self._held.at_least(count)
 
-    def take(self, body: bytes, reply: Reply) -> None:
-        accepted = self._door.accept(self._inflated(body), self._head, self._key)
+    def take(self, body: bytes, reply: Reply) -> Steps[None]:
+        if self._head.is_gzip:
+            body = yield from self._inflated(body)
+        try:
+            accepted = yield from self._door.accept(body, self._head, self._key)
+        except Malformed as error:
+            raise Problem(400, "malformed_json", f"the body is not JSON: {error}") from None
+        except TooMuch as excess:
+            raise Problem(413, excess.code, excess.detail) from None
+        self._door.rates.spend(self._key.id, accepted.received)
         if accepted.records:
             self._door.writer.write(
                 accepted.records, lambda outcomes: reply(partial(self._verdict, accepted, outcomes))
@@ -208,10 +210,8 @@ class TouchpointsRequest:
         self._release()
         self._door.count_gone()
 
-    def _inflated(self, body: bytes) -> bytes:
-        if not self._head.is_gzip:
-            return body
-        inflated = inflate(body)
+    def _inflated(self, body: bytes) -> Steps[bytes]:
+        inflated = yield from inflate(body)
         assert self._held is not None
         self._held.at_least(len(body) + len(inflated))
         return inflated

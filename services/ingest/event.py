@@ -18,6 +18,20 @@ BRACKETS_MAX = 200_000
 usual touchpoints has a few thousand."""
 
 
+class TooMuch(Exception):
+    """A request has more in it than it may have."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def too_many_events() -> TooMuch:
+    """The request has more touchpoints than one may have."""
+    return TooMuch("too_many_events", f"a request has at most {EVENTS_MAX} touchpoints")
+
+
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A decoded touchpoint of a request. `properties`, `traits`, `context` and `consent` stay bytes."""
 

@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.ingest.head import Head
-from services.ingest.turns import Job
+from services.ingest.steps import Steps
 from services.ingest.visit import Answer, Door, Visit
 
 _CLOSE = b"connection: close\r\n"
@@ -33,7 +33,7 @@ class DoorProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._doors: Mapping[bytes, Door] = self.app.doors
-        self.in_turn: Callable[[Job, int], None] = self.app.turns.do
+        self.in_turn: Callable[[Steps[None], int], None] = self.app.turns.do
         self._waits_for_reader = False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,7 +11,8 @@ read has `SHARE` times as long as everything else took in the turn before, withi
 waits for that as well, and comes again the less often.
 
 A website's one event is read in a fraction of what hundreds of bad ones take, and doesn't wait for them: what
-is short goes first. Each turn begins with one of the long ones, so that they come to their end too.
+is short goes first. What is long is read in steps, and after `STEP_S` the next one has its turn, so that none
+holds up all others; each turn begins with one of them, so that they come to their end too.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from collections import deque
 from collections.abc import Callable
 
 from services.ingest.limits import Jitter
+from services.ingest.steps import Steps
 from shared.clock import Clock
 from shared.problem import Problem
 
 TURN_S = 0.05
 """Some tens of large requests: enough for a commit that is worth its sync."""
+STEP_S = 0.005
+"""Most requests need no more."""
 WAIT_S_MAX = 0.5
 """Short for a sender, and long enough for any crowd that comes at once but no more often."""
 
@@ -34,16 +38,47 @@ SHORT_BYTES = 8 * 1024
 TURN_S_MAX = 2.0
 """A loop that was stopped for a while has not been busy."""
 SHARE = 6
+CROWDED_S = WAIT_S_MAX / 2
+"""With less to read, short turns are worth more than a large share."""
 
-Job = Callable[[], None]
+Job = Steps[None]
 """Must not raise."""
+
+
+class _Queue:
+    """Jobs that wait."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[Job] = deque()
+        self._job_s = 0.0
+        """How long one of them took."""
+        self._spent_s = 0.0
+        self._done = 0
+
+    @property
+    def wait_s(self) -> float:
+        """How long it will take to do them all, as far as those tell that were done."""
+        return len(self.jobs) * self._job_s
+
+    def note(self, spent_s: float, *, done: bool) -> None:
+        """One of them was gone on with."""
+        self._spent_s += spent_s
+        self._done += done
+
+    def end_turn(self) -> None:
+        """Reckon with what this turn's jobs took."""
+        if self._done:
+            self._job_s = self._spent_s / self._done
+            self._spent_s, self._done = 0.0, 0
 
 
 class Turns:
     """Does jobs in the order in which they come, the short ones first. `in_next_turn` calls a function in the
     loop's next turn."""
 
-    def __init__(self, clock: Clock, in_next_turn: Callable[[Job], object], jitter_s: Jitter) -> None:
+    def __init__(
+        self, clock: Clock, in_next_turn: Callable[[Callable[[], None]], object], jitter_s: Jitter
+    ) -> None:
         self._clock = clock
         self._in_next_turn = in_next_turn
         self._jitter_s = jitter_s
@@ -51,18 +86,18 @@ class Turns:
         """How long (monotonic seconds) this turn reads; None between turns."""
         self._left_s: float | None = None
         """When the last turn stopped reading, if it left something."""
-        self._job_s = 0.0
-        """How long one of the jobs took that had to wait."""
-        self._short: deque[Job] = deque()
-        self._long: deque[Job] = deque()
+        self._short = _Queue()
+        self._long = _Queue()
 
-    def check(self, behind_s: float) -> None:
-        """Let a request in. `behind_s` is how many seconds those had to wait further on who are there now.
+    def check(self, behind_s: float, size: int) -> None:
+        """Let a request in whose body will have so many bytes. `behind_s` is how many seconds those had to
+        wait further on who are there now.
 
         Raises:
             Problem: 503, too much waits already.
         """
-        if (len(self._short) + len(self._long)) * self._job_s > WAIT_S_MAX or behind_s > WAIT_S_MAX:
+        wait_s = self._short.wait_s + (0.0 if size <= SHORT_BYTES else self._long.wait_s)
+        if wait_s > WAIT_S_MAX or behind_s > WAIT_S_MAX:
             raise Problem(503, "overloaded", "too much came at once", retry_after_s=self._jitter_s())
 
     def do(self, job: Job, size: int) -> None:
@@ -73,27 +108,44 @@ class Turns:
             self._until_s = now_s + TURN_S
             self._in_next_turn(self._turn)
         is_short = size <= SHORT_BYTES
-        if self._short or (self._long and not is_short) or now_s > self._until_s:
-            (self._short if is_short else self._long).append(job)
+        if self._short.jobs or (self._long.jobs and not is_short) or now_s > self._until_s:
+            (self._short if is_short else self._long).jobs.append(job)
         else:
-            job()
+            self._go_on(job, now_s)
+
+    def _go_on(self, job: Job, now_s: float) -> bool:
+        """Go on with a job; whether it is done. What turns out to be long waits with those that are."""
+        until_s = now_s + STEP_S
+        for _ in job:
+            if self._clock.monotonic_s() >= until_s:
+                self._long.jobs.append(job)
+                return False
+        return True
 
     def _turn(self) -> None:
         """Begin a turn with what waits."""
-        if not (self._short or self._long):
+        if not (self._short.jobs or self._long.jobs):
             self._until_s = self._left_s = None
             return
-        began_s = left_s = self._clock.monotonic_s()
+        began_s = self._clock.monotonic_s()
         elsewhere_s = 0.0 if self._left_s is None else began_s - self._left_s
+        is_crowded = self._short.wait_s + self._long.wait_s > CROWDED_S
         self._in_next_turn(self._turn)
-        done = 0
-        if self._long:
-            self._long.popleft()()
-            done, left_s = 1, self._clock.monotonic_s()
-        self._until_s = left_s + min(max(TURN_S, SHARE * elsewhere_s), TURN_S_MAX)
-        while (queue := self._short or self._long) and left_s <= self._until_s:
-            queue.popleft()()
-            done += 1
-            left_s = self._clock.monotonic_s()
-        self._job_s = (left_s - began_s) / done
-        self._left_s = left_s if queue else None
+        now_s = self._do_next(self._long, began_s) if self._long.jobs else began_s
+        share_s = min(SHARE * elsewhere_s, TURN_S_MAX) if is_crowded else 0.0
+        self._until_s = now_s + max(TURN_S, share_s)
+        while (queue := self._next()) and now_s <= self._until_s:
+            now_s = self._do_next(queue, now_s)
+        self._short.end_turn()
+        self._long.end_turn()
+        self._left_s = now_s if queue else None
+
+    def _next(self) -> _Queue | None:
+        return self._short if self._short.jobs else self._long if self._long.jobs else None
+
+    def _do_next(self, queue: _Queue, now_s: float) -> float:
+        """Go on with the first of a queue; the time afterwards."""
+        done = self._go_on(queue.jobs.popleft(), now_s)
+        after_s = self._clock.monotonic_s()
+        queue.note(after_s - now_s, done=done)
+        return after_s

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.ingest.head import Head
+from services.ingest.steps import Steps
 from shared.problem import Problem
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -56,8 +57,8 @@ class Request(Protocol):
         """
         ...
 
-    def take(self, body: bytes, reply: Reply) -> None:
-        """The body is whole. `reply` is called once, now or later, unless this raises.
+    def take(self, body: bytes, reply: Reply) -> Steps[None]:
+        """The body is whole. `reply` is called once, in one of the steps or later, unless one raises.
 
         Raises:
             Problem: nothing of it was taken.
@@ -84,7 +85,7 @@ class Connection(Protocol):
         """Send bytes as they are."""
         ...
 
-    def in_turn(self, job: Callable[[], None], size: int) -> None:
+    def in_turn(self, job: Steps[None], size: int) -> None:
         """Do what may take long, the reading of so many bytes, now or a little later."""
         ...
 
@@ -141,7 +142,7 @@ class Visit:
         self._request = self._door(self._head)
         self._guarded(self._admit)
         if self._is_whole and not self.response_complete:
-            self._connection.in_turn(self._take_guarded, len(self._body))
+            self._connection.in_turn(self._take(), len(self._body))
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
@@ -155,7 +156,7 @@ class Visit:
         """Hand the body over: this is its end."""
         self._is_whole = True
         if self._request is not None and not self.response_complete:
-            self._connection.in_turn(self._take_guarded, len(self._body))
+            self._connection.in_turn(self._take(), len(self._body))
 
     def leave(self) -> None:
         """Give up what is still coming: the client has hung up."""
@@ -175,26 +176,31 @@ class Visit:
         assert self._request is not None
         self._request.has_come(len(self._body))
 
-    def _take_guarded(self) -> None:
-        self._guarded(self._take)
-
-    def _take(self) -> None:
+    def _take(self) -> Steps[None]:
         assert self._request is not None
         body, self._body = bytes(self._body), bytearray()
-        self._request.take(body, self._reply)
+        try:
+            yield from self._request.take(body, self._reply)
+        except Exception as error:
+            self._fail(error)
 
     def _reply(self, decide: Callable[[], Answer]) -> None:
         self._guarded(lambda: self._finish(decide()))
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        assert self._request is not None
         try:
             step()
-        except Problem as problem:
-            self._finish(self._request.refused(problem))
-        except Exception:
-            _log.exception("request_failed")
-            self._finish(self._request.refused(_OUR_FAULT))
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        assert self._request is not None
+        if isinstance(error, Problem):
+            problem = error
+        else:
+            _log.error("request_failed", exc_info=error)
+            problem = _OUR_FAULT
+        self._finish(self._request.refused(problem))
 
     def _finish(self, answer: Answer) -> None:
         self.response_started = self.response_complete = True

@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from services.ingest.accept import accept
 from services.ingest.event import Event
 from services.stager.assign import carry
 from services.stager.batch import read_batch
@@ -32,6 +31,7 @@ from shared.suspicion import suspicious
 from shared.touchpoint import Touchpoint
 from tests.bench.events import SOURCE, batches, touchpoints, wire_events
 from tests.bench.processes import PARTITIONS
+from tests.support.accepting import accept
 
 _EVENTS, _CUSTOMERS = 4_000, 2_000
 _ROUNDS = 7

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.accept import accept
 from services.stager.batch import read_batch
 from shared.eventlog.port import Record
 from shared.ids import uuid7
+from tests.support.accepting import accept
 from tests.support.records import FIT, NOW, UNFIT, with_properties
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from services.ingest.accept import accept
 from services.ingest.metrics import CATALOGUE
 from shared.clock import SystemClock
 from shared.eventlog.choose import LOCAL_FOLDER
@@ -20,6 +19,7 @@ from shared.eventlog.local.file import LocalLog
 from shared.eventlog.local.progress import write_progress
 from shared.ids import uuid7
 from shared.refusals import CODES
+from tests.support.accepting import accept
 from tests.support.eventually import eventually_async
 from tests.support.ingest import (
     KEY,

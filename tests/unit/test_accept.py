@@ -10,12 +10,14 @@ from uuid import UUID
 
 import pytest
 
-from services.ingest.accept import Accepted, accept
-from services.ingest.frames import TooMuch, framing
+from services.ingest.accept import Accepted
+from services.ingest.event import TooMuch
+from services.ingest.frames import framing
 from shared import codec
 from shared.content import Malformed
 from shared.refusals import CODES
 from shared.touchpoint import CHANNELS, Touchpoint
+from tests.support.accepting import accept
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EVENT: dict[str, Any] = {"type": "order_placed", "channel": "web", "identities": {"user_id": "u-1"}}

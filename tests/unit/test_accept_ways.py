@@ -11,10 +11,12 @@ from uuid import UUID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.accept import Accepted, accept
-from services.ingest.frames import Framing, TooMuch
+from services.ingest.accept import Accepted
+from services.ingest.event import TooMuch
+from services.ingest.frames import Framing
 from shared import codec
 from shared.content import Malformed
+from tests.support.accepting import accept
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.turns import SHARE, SHORT_BYTES, TURN_S, TURN_S_MAX, WAIT_S_MAX, Turns
+from services.ingest.steps import Steps
+from services.ingest.turns import SHARE, SHORT_BYTES, STEP_S, TURN_S, TURN_S_MAX, WAIT_S_MAX, Turns
 from shared.problem import Problem
 from tests.support.clock import ManualClock
 from tests.support.journeys import EPOCH
@@ -29,14 +30,17 @@ class Loop:
         for callback in callbacks:
             callback()
 
-    def come(self, number: int, seconds: float, size: int = SHORT_BYTES) -> None:
-        """A job comes that will take so long, for so many bytes."""
+    def come(self, number: int, seconds: float, size: int = SHORT_BYTES, steps: int = 1) -> None:
+        """A job comes that will take so long in each of its steps, for so many bytes."""
 
-        def job() -> None:
+        def job() -> Steps[None]:
+            for _ in range(steps - 1):
+                self.clock.advance(seconds)
+                yield
             self.clock.advance(seconds)
             self.done.append(number)
 
-        self.turns.do(job, size)
+        self.turns.do(job(), size)
 
     @property
     def idle(self) -> bool:
@@ -44,10 +48,10 @@ class Loop:
         return not self._next
 
 
-def refused(turns: Turns, behind_s: float = 0.0) -> bool:
+def refused(turns: Turns, behind_s: float = 0.0, size: int = SHORT_BYTES) -> bool:
     """Whether a new request is turned away."""
     try:
-        turns.check(behind_s)
+        turns.check(behind_s, size)
     except Problem as problem:
         return (problem.status, problem.code, problem.retry_after_s) == (503, "overloaded", 3)
     return False
@@ -130,6 +134,44 @@ def test_what_is_short_waits_for_no_more_than_the_turn_under_way() -> None:
     while not loop.idle:
         loop.turn()
     assert sorted(loop.done) == list(range(8))
+
+
+def test_a_job_of_many_steps_holds_up_no_other() -> None:
+    """After a few of its steps the others have their turn: one that is short, and one that is long."""
+    loop = Loop()
+    loop.come(0, STEP_S, SHORT_BYTES + 1, steps=1_000)
+    loop.come(1, STEP_S)
+    loop.come(2, STEP_S, SHORT_BYTES + 1)
+    assert loop.done == [1]
+
+    began_s = loop.clock.monotonic_s()
+    loop.turn()
+    assert loop.done == [1, 2]
+    assert loop.clock.monotonic_s() - began_s <= TURN_S + 3 * STEP_S
+    while not loop.idle:
+        loop.turn()
+    assert loop.done == [1, 2, 0]
+
+
+def test_a_short_body_that_takes_long_waits_with_the_long_ones() -> None:
+    """Few bytes may ask for much work."""
+    loop = Loop()
+    loop.come(0, STEP_S, steps=1_000)
+    for number in range(1, 4):
+        loop.come(number, STEP_S)
+    assert loop.done == [1, 2, 3]
+
+
+def test_long_ones_that_wait_refuse_others_and_not_the_short_ones() -> None:
+    """Those don't wait for them."""
+    loop = Loop()
+    for number in range(10):
+        loop.come(number, TURN_S, SHORT_BYTES + 1, steps=3)
+    while not loop.done:
+        loop.turn()
+
+    assert refused(loop.turns, size=SHORT_BYTES + 1)
+    assert not refused(loop.turns)
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.2), st.booleans(), st.booleans()), max_size=60))

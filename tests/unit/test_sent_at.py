@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.accept import Accepted, accept
+from services.ingest.accept import Accepted
 from shared import codec
 from shared.fitness import check_record
 from shared.touchpoint import CLOCK_SKEW_MIN, Touchpoint
+from tests.support.accepting import accept
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EVENT: dict[str, Any] = {"type": "order_placed", "channel": "web", "identities": {"user_id": "u-1"}}

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.accept import Accepted, accept
+from services.ingest.accept import Accepted
 from services.ingest.settings import Settings
 from shared import codec
 from shared.config import load
 from shared.errors import ConfigError
 from shared.ids import uuid7
 from shared.worthless import WORTHLESS, Worthless
+from tests.support.accepting import accept
 from tests.unit.test_identities import identity_texts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
