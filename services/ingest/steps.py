@@ -10,5 +10,5 @@ Result = TypeVar("Result")
 
 Steps = Generator[None, None, Result]
 
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 128 * 1024
 """What is done over more bytes at memory speed may take long enough to be a step of its own."""

@@ -6,9 +6,9 @@ accepted, and in the end every sender has given up when its answer comes, so tha
 turn reads requests for `TURN_S` only; those beyond it wait, in order, for the next turns. While it will take
 more than `WAIT_S_MAX` to read those, new requests are refused by their heads, which costs little.
 
-Little, but not nothing: senders that come again at once can keep a loop busy with refusals alone. So what is
-read has `SHARE` times as long as everything else took in the turn before, within `TURN_S_MAX`: who is refused
-waits for that as well, and comes again the less often.
+Little, but not nothing: senders that come again at once can keep a loop busy with refusals alone. So while
+requests are refused, what is read has `SHARE` times as long as all else took in the turn before, within
+`TURN_S_MAX`: who is refused waits for that as well, and comes again the less often.
 
 A website's one event is read in a fraction of what hundreds of bad ones take, and doesn't wait for them: what
 is short goes first. What is long is read in steps, and after `STEP_S` the next one has its turn, so that none
@@ -25,8 +25,8 @@ from services.ingest.steps import Steps
 from shared.clock import Clock
 from shared.problem import Problem
 
-TURN_S = 0.05
-"""Some tens of large requests: enough for a commit that is worth its sync."""
+TURN_S = 0.01
+"""What comes during a commit goes into the next one, so that shorter turns make no more of them."""
 STEP_S = 0.005
 """Most requests need no more."""
 WAIT_S_MAX = 0.5
@@ -38,21 +38,23 @@ SHORT_BYTES = 8 * 1024
 TURN_S_MAX = 2.0
 """A loop that was stopped for a while has not been busy."""
 SHARE = 6
-CROWDED_S = WAIT_S_MAX / 2
-"""With less to read, short turns are worth more than a large share."""
+SHEDDING_S = 1.0
+"""So long after a refusal those who were refused may keep the loop busy."""
+
+_REMEMBERED = 16
+"""Of how many jobs the mean tells how long one takes: whenever the process is held up, some seem long."""
 
 Job = Steps[None]
 """Must not raise."""
 
 
 class _Queue:
-    """Jobs that wait."""
+    """Jobs that wait, each with the seconds that it has taken so far."""
 
     def __init__(self) -> None:
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[tuple[Job, float]] = deque()
         self._job_s = 0.0
-        """How long one of them took."""
-        self._spent_s = 0.0
+        """How long one of the last took, from its first step to its last."""
         self._done = 0
 
     @property
@@ -60,16 +62,10 @@ class _Queue:
         """How long it will take to do them all, as far as those tell that were done."""
         return len(self.jobs) * self._job_s
 
-    def note(self, spent_s: float, *, done: bool) -> None:
-        """One of them was gone on with."""
-        self._spent_s += spent_s
-        self._done += done
-
-    def end_turn(self) -> None:
-        """Reckon with what this turn's jobs took."""
-        if self._done:
-            self._job_s = self._spent_s / self._done
-            self._spent_s, self._done = 0.0, 0
+    def note(self, took_s: float) -> None:
+        """One of them is done."""
+        self._done = min(self._done + 1, _REMEMBERED)
+        self._job_s += (took_s - self._job_s) / self._done
 
 
 class Turns:
@@ -86,6 +82,7 @@ class Turns:
         """How long (monotonic seconds) this turn reads; None between turns."""
         self._left_s: float | None = None
         """When the last turn stopped reading, if it left something."""
+        self._shed_until_s = 0.0
         self._short = _Queue()
         self._long = _Queue()
 
@@ -98,6 +95,7 @@ class Turns:
         """
         wait_s = self._short.wait_s + (0.0 if size <= SHORT_BYTES else self._long.wait_s)
         if wait_s > WAIT_S_MAX or behind_s > WAIT_S_MAX:
+            self._shed_until_s = self._clock.monotonic_s() + SHEDDING_S
             raise Problem(503, "overloaded", "too much came at once", retry_after_s=self._jitter_s())
 
     def do(self, job: Job, size: int) -> None:
@@ -109,16 +107,17 @@ class Turns:
             self._in_next_turn(self._turn)
         is_short = size <= SHORT_BYTES
         if self._short.jobs or (self._long.jobs and not is_short) or now_s > self._until_s:
-            (self._short if is_short else self._long).jobs.append(job)
+            (self._short if is_short else self._long).jobs.append((job, 0.0))
         else:
-            self._go_on(job, now_s)
+            self._go_on(job, 0.0, now_s)
 
-    def _go_on(self, job: Job, now_s: float) -> bool:
-        """Go on with a job; whether it is done. What turns out to be long waits with those that are."""
-        until_s = now_s + STEP_S
+    def _go_on(self, job: Job, taken_s: float, now_s: float) -> bool:
+        """Go on with a job that has taken some seconds; whether it is done. What turns out to be long waits
+        with those that are."""
         for _ in job:
-            if self._clock.monotonic_s() >= until_s:
-                self._long.jobs.append(job)
+            step_s = self._clock.monotonic_s() - now_s
+            if step_s >= STEP_S:
+                self._long.jobs.append((job, taken_s + step_s))
                 return False
         return True
 
@@ -129,15 +128,12 @@ class Turns:
             return
         began_s = self._clock.monotonic_s()
         elsewhere_s = 0.0 if self._left_s is None else began_s - self._left_s
-        is_crowded = self._short.wait_s + self._long.wait_s > CROWDED_S
         self._in_next_turn(self._turn)
         now_s = self._do_next(self._long, began_s) if self._long.jobs else began_s
-        share_s = min(SHARE * elsewhere_s, TURN_S_MAX) if is_crowded else 0.0
+        share_s = min(SHARE * elsewhere_s, TURN_S_MAX) if began_s < self._shed_until_s else 0.0
         self._until_s = now_s + max(TURN_S, share_s)
         while (queue := self._next()) and now_s <= self._until_s:
             now_s = self._do_next(queue, now_s)
-        self._short.end_turn()
-        self._long.end_turn()
         self._left_s = now_s if queue else None
 
     def _next(self) -> _Queue | None:
@@ -145,7 +141,9 @@ class Turns:
 
     def _do_next(self, queue: _Queue, now_s: float) -> float:
         """Go on with the first of a queue; the time afterwards."""
-        done = self._go_on(queue.jobs.popleft(), now_s)
+        job, taken_s = queue.jobs.popleft()
+        done = self._go_on(job, taken_s, now_s)
         after_s = self._clock.monotonic_s()
-        queue.note(after_s - now_s, done=done)
+        if done:
+            queue.note(taken_s + after_s - now_s)
         return after_s

@@ -185,7 +185,10 @@ class Visit:
             self._fail(error)
 
     def _reply(self, decide: Callable[[], Answer]) -> None:
-        self._guarded(lambda: self._finish(decide()))
+        try:
+            self._finish(decide())
+        except Exception as error:
+            self._fail(error)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -81,7 +81,7 @@ def test_what_would_have_to_wait_for_too_long_is_refused_until_less_waits() -> N
     assert refused(loop.turns)
     while refused(loop.turns):
         loop.turn()
-    assert len(loop.done) == 100 - WAIT_S_MAX / (2 * TURN_S)
+    assert len(loop.done) == pytest.approx(100 - WAIT_S_MAX / (2 * TURN_S), abs=1)
 
 
 def test_what_waits_further_on_counts_too() -> None:
@@ -92,16 +92,29 @@ def test_what_waits_further_on_counts_too() -> None:
 
 
 def test_reading_has_its_share_of_a_loop_that_is_busy_elsewhere() -> None:
-    """The longer everything else takes, the longer a turn reads."""
+    """While requests are refused: the longer everything else takes, the longer a turn reads."""
     loop = Loop()
     for number in range(1_000):
         loop.come(number, TURN_S)
     loop.turn()
+    assert refused(loop.turns)
     before = len(loop.done)
     loop.clock.advance(5 * TURN_S)
 
     loop.turn()
     assert len(loop.done) - before == pytest.approx(5 * SHARE, abs=1)
+
+
+def test_turns_stay_short_while_nobody_is_refused() -> None:
+    """However busy the loop is elsewhere."""
+    loop = Loop()
+    for number in range(10):
+        loop.come(number, 2 * TURN_S)
+    loop.turn()
+    loop.clock.advance(5 * TURN_S)
+    loop.turn()
+
+    assert loop.done == [0, 1, 2]
 
 
 def test_a_loop_that_was_stopped_reads_no_longer_than_another() -> None:
@@ -112,6 +125,7 @@ def test_a_loop_that_was_stopped_reads_no_longer_than_another() -> None:
     loop.turn()
     before = len(loop.done)
     loop.clock.advance(60)
+    assert refused(loop.turns)
 
     loop.turn()
     assert 0 < len(loop.done) - before <= TURN_S_MAX / TURN_S + 1
@@ -157,16 +171,16 @@ def test_a_short_body_that_takes_long_waits_with_the_long_ones() -> None:
     """Few bytes may ask for much work."""
     loop = Loop()
     loop.come(0, STEP_S, steps=1_000)
-    for number in range(1, 4):
-        loop.come(number, STEP_S)
-    assert loop.done == [1, 2, 3]
+    loop.come(1, STEP_S)
+    loop.come(2, STEP_S)
+    assert loop.done == [1, 2]
 
 
 def test_long_ones_that_wait_refuse_others_and_not_the_short_ones() -> None:
     """Those don't wait for them."""
     loop = Loop()
     for number in range(10):
-        loop.come(number, TURN_S, SHORT_BYTES + 1, steps=3)
+        loop.come(number, TURN_S, SHORT_BYTES + 1, steps=10)
     while not loop.done:
         loop.turn()
 
