@@ -5,6 +5,8 @@ It takes its locks in the order that `sql` tells.
 
 from __future__ import annotations
 
+from shared.store.withdrawals import OWNERS
+
 SNAPSHOT = "SELECT pg_current_snapshot()::text"
 
 KNOWN_IDENTITIES = """
@@ -109,19 +111,9 @@ SELECT EXISTS (
 )
 """
 
-# Whose two identities are, or once were: both, or one of them.
-_OWNERS = """
-(SELECT customer_id FROM identities WHERE identity = $1
-UNION SELECT customer_id FROM identity_holders WHERE identity = $1)
-{}
-(SELECT customer_id FROM identities WHERE identity = $2
-UNION SELECT customer_id FROM identity_holders WHERE identity = $2)
-ORDER BY 1
-"""
+OWNERS_OF_BOTH = OWNERS.format(one="$1", other="$2", both_or_either="INTERSECT") + "ORDER BY 1"
 
-OWNERS_OF_BOTH = _OWNERS.format("INTERSECT")
-
-OWNERS_OF_EITHER = _OWNERS.format("UNION")
+OWNERS_OF_EITHER = OWNERS.format(one="$1", other="$2", both_or_either="UNION") + "ORDER BY 1"
 
 IDENTITIES_EVER = """
 SELECT identity, linked_at, since FROM identities

@@ -23,22 +23,22 @@ WHERE {pair} AND withdrawn_at IS NOT NULL RETURNING identity, other
 _PAIR = """
 (identity = $1 AND other = coalesce($2, other) OR other = $1 AND identity = coalesce($2, identity))
 """
-# Whoever has, or once had, both.
-_OWNERS = """
+OWNERS = """
 (SELECT customer_id FROM identities WHERE identity = {one}
 UNION SELECT customer_id FROM identity_holders WHERE identity = {one})
-INTERSECT
+{both_or_either}
 (SELECT customer_id FROM identities WHERE identity = {other}
 UNION SELECT customer_id FROM identity_holders WHERE identity = {other})
 """
+"""Whoever has, or once had, two identities: both (INTERSECT), or one of them (UNION)."""
 _LINKS = f"""
 SELECT identity, other, linked_at, withdrawn_at, unsettled_at IS NULL AS carried_out,
-    EXISTS ({_OWNERS.format(one="l.identity", other="l.other")}) AS together
+    EXISTS ({OWNERS.format(one="l.identity", other="l.other", both_or_either="INTERSECT")}) AS together
 FROM identity_links AS l WHERE {_PAIR} ORDER BY identity, other LIMIT $3
 """
 _EDGES = f"""
 WITH owner AS (
-    {_OWNERS.format(one="$1", other="$2")} LIMIT 1
+    {OWNERS.format(one="$1", other="$2", both_or_either="INTERSECT")} LIMIT 1
 ), names AS (
     SELECT identity FROM identities WHERE customer_id = (SELECT customer_id FROM owner)
     UNION SELECT identity FROM identity_holders WHERE customer_id = (SELECT customer_id FROM owner)

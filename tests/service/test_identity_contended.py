@@ -129,6 +129,27 @@ async def test_a_customer_who_is_merged_before_they_are_parted_is_parted_neverth
     meeting = touchpoint("m", "user_id:ann", "loyalty_id:7", "account_id:acme")
     async with connection_of(world.pool) as connection:
         assert await withdraw(connection, *_ANN, NOW) == 1
+    await settle_behind_a_batch(world, database_url, writer, other, meeting)
+
+    assert await identities(world) == {
+        frozenset(meeting.identities[:2]),
+        frozenset(_ANN[1:]),
+        frozenset(["user_id:bo"]),
+    }
+    assert await world.differences() == []
+
+
+async def settle_behind_a_batch(
+    world: World,
+    database_url: str,
+    writer: Writer,
+    other: Writer,
+    meeting: Touchpoint,
+    *,
+    withdrawn_meanwhile: tuple[str, str] | None = None,
+) -> None:
+    """Let a batch that unites two by a touchpoint, which names an account, wait while another stager settles
+    a link that concerns them; then let both go on, and settle it again."""
     holder = await asyncpg.connect(database_url)
     try:
         held = holder.transaction()
@@ -137,6 +158,9 @@ async def test_a_customer_who_is_merged_before_they_are_parted_is_parted_neverth
         async with asyncio.TaskGroup() as tasks:
             batch = tasks.create_task(writer.commit(meeting))
             await eventually_async(lambda: waiting(world.pool))
+            if withdrawn_meanwhile:
+                async with connection_of(world.pool) as connection:
+                    assert await withdraw(connection, *withdrawn_meanwhile, NOW) == 1
             settling = tasks.create_task(_contended(other))
             await eventually_async(lambda: waiting(world.pool), until=lambda number: number == 2)
             await held.rollback()
@@ -145,13 +169,6 @@ async def test_a_customer_who_is_merged_before_they_are_parted_is_parted_neverth
     assert batch.result().merged == 1
     assert settling.result()
     assert await other.store.settle(NOW)
-
-    assert await identities(world) == {
-        frozenset(meeting.identities[:2]),
-        frozenset(_ANN[1:]),
-        frozenset(["user_id:bo"]),
-    }
-    assert await world.differences() == []
 
 
 async def _contended(writer: Writer) -> bool:
@@ -198,24 +215,8 @@ async def test_whom_a_batch_unites_before_a_withdrawal_is_carried_out_is_parted_
     writer = await two_with_a_link_that_stands(world)
     other = await world.writer(2)
     await writer.commit(touchpoint("c", "user_id:bo", "account_id:acme"))
-    holder = await asyncpg.connect(database_url)
-    try:
-        held = holder.transaction()
-        await held.start()
-        await holder.execute("SELECT FROM accounts FOR UPDATE")
-        async with asyncio.TaskGroup() as tasks:
-            batch = tasks.create_task(writer.commit(touchpoint("m", *_ANN, "account_id:acme", day=1)))
-            await eventually_async(lambda: waiting(world.pool))
-            async with connection_of(world.pool) as connection:
-                assert await withdraw(connection, *_ANN, NOW) == 1
-            settling = tasks.create_task(_contended(other))
-            await eventually_async(lambda: waiting(world.pool), until=lambda number: number == 2)
-            await held.rollback()
-    finally:
-        await holder.close()
-    assert batch.result().merged == 1
-    assert settling.result()
-    assert await other.store.settle(NOW)
+    meeting = touchpoint("m", *_ANN, "account_id:acme", day=1)
+    await settle_behind_a_batch(world, database_url, writer, other, meeting, withdrawn_meanwhile=_ANN)
 
     assert await identities(world) == {frozenset([name]) for name in (*_ANN, "user_id:bo")}
     assert await world.differences() == []
