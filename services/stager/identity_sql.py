@@ -76,7 +76,7 @@ SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING
 """
 
 NEXT_UNSETTLED = """
-SELECT identity, other, touchpoint_id, occurred_at, withdrawn_at, parted FROM identity_links
+SELECT identity, other, touchpoint_id, occurred_at, withdrawn_at FROM identity_links
 WHERE unsettled_at IS NOT NULL ORDER BY unsettled_at, identity, other LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -89,26 +89,32 @@ UPDATE identity_links SET unsettled_at = $1 WHERE (identity, other) = (
 )
 """
 
-PARTED = "UPDATE identity_links SET parted = $3 WHERE identity = $1 AND other = $2"
-
-UNITED = "UPDATE identity_links SET parted = NULL WHERE identity = $1 AND other = $2"
-
-# Of identities that were handed over, whether a customer, by whatever id, has or once had it.
-HAD_BY = """
-SELECT n.identity, coalesce(a.customer_id, n.customer_id) AS customer_id
-FROM unnest($1::text[], $2::uuid[]) AS n (identity, customer_id)
-LEFT JOIN customer_aliases AS a ON a.alias_id = n.customer_id
-WHERE EXISTS (
-    SELECT FROM identity_holders
-    WHERE identity = n.identity AND customer_id = coalesce(a.customer_id, n.customer_id)
-)
+NEW_ENDS = """
+INSERT INTO parted_ends (identity, other, place, name, customer_id)
+SELECT $1, $2, * FROM unnest($3::integer[], $4::text[], $5::uuid[])
 """
 
-ANY_ERASED = """
-SELECT EXISTS (
-    SELECT FROM erasures WHERE id = ANY($1::uuid[])
-    UNION ALL SELECT FROM erased_aliases WHERE id = ANY($1::uuid[])
-)
+DROP_ENDS = "DELETE FROM parted_ends WHERE identity = $1 AND other = $2"
+
+# Of both, at each parting, whether whoever they were then was erased, whether those have or had them by turns
+# with others (then it is them, else who has them now), and whose they are.
+ENDS = """
+SELECT e.place, e.name, e.erased, h.customer_id IS NOT NULL AS by_turns,
+    coalesce(h.customer_id, i.customer_id) AS customer_id
+FROM (
+    SELECT place, name, coalesce(a.customer_id, p.customer_id) AS customer_id, EXISTS (
+        SELECT FROM erasures WHERE id = p.customer_id
+        UNION ALL SELECT FROM erased_aliases WHERE id = p.customer_id
+    ) AS erased
+    FROM parted_ends AS p LEFT JOIN customer_aliases AS a ON a.alias_id = p.customer_id
+    WHERE identity = $1 AND other = $2
+) AS e
+JOIN identities AS i ON i.identity = e.name
+LEFT JOIN LATERAL (
+    SELECT customer_id FROM identity_holders
+    WHERE identity = e.name AND customer_id = e.customer_id LIMIT 1
+) AS h ON true
+ORDER BY e.place, e.name
 """
 
 OWNERS_OF_BOTH = OWNERS.format(one="$1", other="$2", both_or_either="INTERSECT") + "ORDER BY 1"
@@ -126,6 +132,15 @@ WHERE identity = ANY($1::text[]) AND other = ANY($1::text[])
 """
 
 ALIASES = "SELECT alias_id, founded_by, created_at FROM customer_aliases WHERE customer_id = $1"
+
+# Of what was $1's at a parting, names ($2) are others' now ($3). Its aliases may be as well, so what stays
+# gets its own id.
+MOVE_ENDS = """
+UPDATE parted_ends AS e SET customer_id = coalesce(
+    (SELECT n.taker_id FROM unnest($2::text[], $3::uuid[]) AS n (name, taker_id) WHERE n.name = e.name), $1
+)
+WHERE e.customer_id IN (SELECT $1 UNION ALL SELECT alias_id FROM customer_aliases WHERE customer_id = $1)
+"""
 
 # What a customer loses to another one: $1 loses, $2 gets.
 PART = (

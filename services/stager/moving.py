@@ -92,7 +92,9 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
     The new ones are by their ids."""
     # Asked before the ids go: by one of them this customer may be noted.
     erased = await tombstones_of_named(connection, [customer_id])
-    takers: dict[str, UUID] = {}
+    takers = {name: taker_id for taker_id, lost in parts.items() for name in lost.identities}
+    # Before aliases go as well.
+    await connection.execute(identity_sql.MOVE_ENDS, customer_id, list(takers), list(takers.values()))
     for taker_id, lost in parts.items():
         created_at = lost.names[0].created_at if lost.names else None
         await connection.execute(identity_sql.PARTED_CUSTOMER, taker_id, created_at or now)
@@ -100,7 +102,6 @@ async def lose(connection: Connection, customer_id: UUID, parts: Mapping[UUID, P
             await connection.execute(statement, customer_id, taker_id, list(lost.identities))
         await connection.execute(identity_sql.REVIVED, taker_id)
         await connection.execute(identity_sql.PART_NAMES, taker_id, [name.id for name in lost.names])
-        takers |= dict.fromkeys(lost.identities, taker_id)
     evidence = {
         row["touchpoint_id"] for row in await connection.fetch(identity_sql.CONFLICT_EVIDENCE, customer_id)
     }

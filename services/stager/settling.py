@@ -8,9 +8,11 @@ links them that finds room. Until a pair is settled no touchpoint links it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
@@ -21,6 +23,7 @@ from services.stager.filing import Filed, file_again
 from services.stager.identity import Claim, Limits
 from services.stager.moving import lose
 from services.stager.parting import Edge, Name, Node, Part, parts_of
+from services.stager.sql import columns
 from shared.errors import Contended
 from shared.ids import NewId
 from shared.store.engine import Connection
@@ -50,23 +53,23 @@ async def _link(
     if they are erased: who has it now is somebody else."""
     names = (pair["identity"], pair["other"])
     claim = Claim(pair["touchpoint_id"], pair["occurred_at"], names)
-    parted: Sequence[UUID] = pair["parted"] or ()
+    ends = await connection.fetch(identity_sql.ENDS, *names)
+    parted = [list(both) for _, both in groupby(ends, key=itemgetter("place"))]
     remade: dict[UUID, UUID] = {}
     merged: dict[UUID, UUID] = {}
     into: dict[UUID, UUID] = {}
     refused: list[str] = []
     are_one = True
-    if len(parted) > 2:
-        # Several are united one after another, and all locks are taken in the customers' order.
-        everybody = await connection.fetch(identity_sql.HAD_BY, [*names] * (len(parted) // 2), parted)
-        await connection.execute(sql.LOCK_ALL_CUSTOMERS, [row["customer_id"] for row in everybody])
-    for begin in range(0, len(parted) or 1, 2):
-        owners = parted[begin : begin + 2]
-        if await connection.fetchval(identity_sql.ANY_ERASED, owners):
+    # Several are united one after another, and all locks are taken in the customers' order.
+    await connection.execute(sql.LOCK_ALL_CUSTOMERS, [end["customer_id"] for end in ends])
+    if await connection.fetch(identity_sql.ENDS, *names) != ends:
+        raise Contended("who had the identities was altered by another transaction")
+    for both in parted or [[]]:
+        if any(end["erased"] for end in both):
             are_one = False
             continue
-        rows = await connection.fetch(identity_sql.HAD_BY, names[: len(owners)], owners)
-        where = {row["identity"]: row["customer_id"] for row in rows}
+        where = {end["name"]: end["customer_id"] for end in both if end["by_turns"]}
+        where = {name: into.get(owner_id, owner_id) for name, owner_id in where.items()}
         filed = await file_again(connection, claim, where, limits, new_id, now)
         merged |= filed.merged
         # Who stayed may have gone since.
@@ -74,7 +77,7 @@ async def _link(
         remade = {one: by for one, by in remade.items() if one not in merged} | dict(filed.remade)
         refused += filed.refused
     if are_one and not refused:
-        await connection.execute(identity_sql.UNITED, *names)
+        await connection.execute(identity_sql.DROP_ENDS, *names)
     return Filed({}, frozenset(), remade=remade, merged=merged, into=into, refused=refused)
 
 
@@ -90,14 +93,16 @@ async def _part(
         raise Contended("the identities were altered by another transaction")
     owners = await _ids(connection, identity_sql.OWNERS_OF_BOTH, names)
     parted: dict[UUID, UUID] = {}
-    ends: list[UUID] = []
-    for owner_id in owners:
+    ends: list[tuple[int, str, UUID]] = []
+    for place, owner_id in enumerate(owners):
         parts = await _part_of(connection, owner_id, new_id, now)
         parted |= dict.fromkeys(parts, owner_id)
         for name in names:
-            ends.append(next((id_ for id_, part in parts.items() if name in part.identities), owner_id))
+            its = next((id_ for id_, part in parts.items() if name in part.identities), owner_id)
+            ends.append((place, name, its))
     if ends:
-        await connection.execute(identity_sql.PARTED, *names, ends)
+        await connection.execute(identity_sql.DROP_ENDS, *names)
+        await connection.execute(identity_sql.NEW_ENDS, *names, *columns(ends))
     await connection.execute(identity_sql.RELINKED, [*concerned, *parted])
     remade = dict.fromkeys([*parted, *parted.values()], pair["touchpoint_id"])
     return Filed({}, frozenset(), remade=remade, parted=parted)

@@ -36,8 +36,8 @@ _SECOND = (
     .replace("pause: {after: 3d}", "pause: {after: 9d}")
 )
 _TABLES = """
-customers, customer_aliases, identities, identity_links, identity_holders, identity_conflicts, named_pairs,
-touchpoints, touchpoint_ids, accounts, account_members, account_touchpoints, journey_definitions,
+customers, customer_aliases, identities, identity_links, parted_ends, identity_holders, identity_conflicts,
+named_pairs, touchpoints, touchpoint_ids, accounts, account_members, account_touchpoints, journey_definitions,
 journey_states, stage_transitions, checkpoints, stage_counts, stage_flows, unknown_types, outbox
 """
 _COUNTS = """

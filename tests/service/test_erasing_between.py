@@ -198,6 +198,25 @@ async def test_a_link_of_the_erased_unites_nobody_who_is_left(stager: Staging) -
     assert await stager.differences() == []
 
 
+async def test_a_link_unites_who_was_parted_from_the_erased_since(stager: Staging) -> None:
+    """Hal's card, address and tablet were one customer. The tablet was parted from them, then the address
+    from the card, whose id that had been; the card is erased. Taken back, the link of address and tablet
+    finds them."""
+    card, address, tablet = "crm:hal", "email:hal@b.dk", "anonymous_id:hal"
+    await stager.commit(NOW, touchpoint("card", card))
+    await stager.commit(NOW, touchpoint("all", address, card, tablet, day=1))
+    for other in (tablet, card):
+        await say(stager, (address, other), withdrawn=True)
+        await stager.settle(NOW)
+    assert await ask(stager, card, NOW)
+    await say(stager, (address, tablet), withdrawn=False)
+    await stager.settle(NOW)
+    await stager.erase(NOW)
+
+    assert frozenset([address, tablet]) in await identities(stager)
+    assert await stager.differences() == []
+
+
 async def test_stagers_that_take_turns_miss_nothing(stager: Staging) -> None:
     """One process has looked through half of what is Eve's when another one ends that. What a merge brings
     her then lies before the place from which the first one would go on."""

@@ -26,8 +26,8 @@ _OF_THINGS = EVERYTHING.replace("key: everything", "key: things") + "subject: {p
 _OF_ACCOUNTS = EVERYTHING.replace("key: everything", "key: accounts") + "subject: account\n"
 _JOURNEYS = [*all_journeys()[:2], *(Journey(parse(text, "j.yaml")) for text in (_OF_THINGS, _OF_ACCOUNTS))]
 _TABLES = """
-customers, customer_aliases, identities, identity_links, identity_holders, identity_conflicts, named_pairs,
-touchpoints, touchpoint_ids, accounts, account_members, account_touchpoints, journey_states,
+customers, customer_aliases, identities, identity_links, parted_ends, identity_holders, identity_conflicts,
+named_pairs, touchpoints, touchpoint_ids, accounts, account_members, account_touchpoints, journey_states,
 stage_transitions, checkpoints, stage_counts, stage_flows, unknown_types, outbox, erasures, erased_aliases,
 erased_identities, dead_letters
 """

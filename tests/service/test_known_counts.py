@@ -32,7 +32,7 @@ TYPES = ("order_completed", "product_viewed", "call_ended", "offer_declined", "p
 LIVE = EPOCH + timedelta(days=100)
 LATER = LIVE + timedelta(days=400)
 _TABLES = """
-customers, customer_aliases, identities, identity_links, identity_holders, identity_conflicts,
+customers, customer_aliases, identities, identity_links, parted_ends, identity_holders, identity_conflicts,
 named_pairs, touchpoints, touchpoint_ids, journey_states, stage_transitions, checkpoints, stage_counts,
 stage_flows, unknown_types
 """

@@ -163,6 +163,36 @@ async def test_what_was_refused_before_is_looked_for_by_any_identity(postgres: P
     assert {tuple(row) for row in pairs} == {("user_id:bo", digest), ("loyalty_id:bo", digest)}
 
 
+_PARTED_BEFORE = """
+INSERT INTO identity_links (identity, other, touchpoint_id, occurred_at, linked_at, withdrawn_at, parted)
+VALUES ('user_id:bo', 'phone:1', md5('t')::uuid, now(), now(), now(), ARRAY(
+    SELECT ('00000000-0000-0000-0000-00000000000' || number)::uuid FROM generate_series(1, 4) AS number
+)), ('user_id:bo', 'phone:2', md5('t')::uuid, now(), now(), NULL, NULL)
+"""
+_ENDS = "SELECT other, place, name, customer_id FROM parted_ends ORDER BY 1, 2, name DESC"
+
+
+async def test_whose_both_were_when_they_were_parted_is_kept(postgres: Postgres) -> None:
+    """In turns on the link, once; now a row each."""
+    url = await asyncio.to_thread(postgres.create_database)
+    try:
+        await upgrade_async(url, "0017")
+        connection = await asyncpg.connect(url)
+        await connection.execute(_PARTED_BEFORE)
+        await upgrade_async(url)
+        ends = await connection.fetch(_ENDS)
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url)
+
+    assert [tuple(row) for row in ends] == [
+        ("phone:1", 0, "user_id:bo", UUID(int=1)),
+        ("phone:1", 0, "phone:1", UUID(int=2)),
+        ("phone:1", 1, "user_id:bo", UUID(int=3)),
+        ("phone:1", 1, "phone:1", UUID(int=4)),
+    ]
+
+
 _OLD_STATE = """
 INSERT INTO journey_states
     (customer_id, journey_key, version, paused, due_at, revision, state, updated_at, run)

@@ -178,3 +178,29 @@ async def misfiled(stager: Staging) -> Sequence[Any]:
     """Touchpoints of customers who have no identity and never had one."""
     async with connection_of(stager.pool) as connection:
         return await connection.fetch(_MISFILED)
+
+
+async def test_a_link_unites_who_had_the_device_and_was_parted_since(stager: Staging) -> None:
+    """A tablet was Gil's before it was Dan's; it was parted from Gil, and then an address from what it was
+    seen with in that time, whose id that had been. Taken back, the link of Gil and the tablet finds what the
+    tablet did then."""
+    gil, address, tablet = "user_id:gil", "email:gil@b.dk", "anonymous_id:gil"
+    await stager.commit(NOW, touchpoint("address", address))
+    await stager.commit(
+        NOW, touchpoint("both", address, tablet, day=1), touchpoint("gil", gil, tablet, day=2)
+    )
+    await stager.commit(
+        NOW, touchpoint("on it", tablet, day=3), touchpoint("dan now", "user_id:dan", tablet, day=4)
+    )
+    before = await timelines(stager)
+    for pair in ((gil, tablet), (address, tablet)):
+        await say(stager, pair, withdrawn=True)
+        await stager.settle(NOW)
+    apart = await timelines(stager)
+    for pair in ((gil, tablet), (address, tablet)):
+        await say(stager, pair, withdrawn=False)
+        await stager.settle(NOW)
+
+    assert len(apart) == len(before) + 2
+    assert await timelines(stager) == before
+    assert await stager.differences() == []

@@ -46,6 +46,7 @@ class RejseProcess:
         self._env = inherited_env(PYTHONPATH=str(_ROOT), PYTHONUNBUFFERED="1") | dict(env)
         self._cwd = cwd or _ROOT
         self._child: Child | None = None
+        self._log_begins = 0
 
     @property
     def pid(self) -> int:
@@ -77,8 +78,10 @@ class RejseProcess:
 
     @property
     def log(self) -> str:
-        """All that it has written to standard output and error."""
-        return self.log_file.read_text(errors="replace")
+        """What was written to its file since it was launched."""
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_begins)
+            return log.read().decode(errors="replace")
 
     def start(self, timeout_s: float = 30.0) -> None:
         """Start it and, if it has a `ready_port`, wait until `/readyz` answers 200.
@@ -98,6 +101,7 @@ class RejseProcess:
         """
         if self.running:
             raise RigError("it runs already")
+        self._log_begins = self.log_file.stat().st_size if self.log_file.exists() else 0
         self._child = Child(self._command, env=self._env, log_file=self.log_file, cwd=self._cwd)
 
     def await_ready(self, timeout_s: float = 30.0) -> None:

@@ -7,7 +7,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ForeignKeyConstraint,
     Index,
+    Integer,
     LargeBinary,
     Table,
     Text,
@@ -70,12 +72,25 @@ identity_links = Table(
     Column("linked_at", TIME, nullable=False),
     Column("withdrawn_at", TIME, comment="since when it links no more; null: it does"),
     Column("unsettled_at", TIME, comment="since when that is to be carried out; null: it is"),
-    Column("parted", ARRAY(Uuid), comment="whose each of both was when it was withdrawn, in turns"),
     Index("identity_links_other_idx", "other"),
     Index("identity_links_withheld_idx", "identity", "other", postgresql_where=_WITHHELD),
     Index(
         "identity_links_unsettled_at_idx", "unsettled_at", "identity", "other", postgresql_where=_UNSETTLED
     ),
+)
+
+parted_ends = Table(
+    "parted_ends",
+    metadata,
+    Column("identity", Text, primary_key=True),
+    Column("other", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, comment="of those who had both when the link was withdrawn"),
+    Column("name", Text, primary_key=True, comment="one of both"),
+    Column("customer_id", Uuid, nullable=False, comment="whose it was, and what they had then is now"),
+    ForeignKeyConstraint(
+        ["identity", "other"], ["identity_links.identity", "identity_links.other"], ondelete="CASCADE"
+    ),
+    Index("parted_ends_customer_id_idx", "customer_id"),
 )
 
 identity_holders = Table(
