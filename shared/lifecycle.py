@@ -24,7 +24,7 @@ from shared.clock import Clock
 from shared.receiving import DeadlineProtocol
 
 COLLECT_AFTER = 20_000
-COLLECT_AFTER_BATCHES = 200_000
+COLLECT_AFTER_BATCHES = 500_000
 """Objects made and not freed yet: of a service that answers requests, and of one that holds batches of
 records while it works on them. None of these is garbage, and a collection in between looks at all of them."""
 

@@ -12,11 +12,12 @@ things have none: these are short.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -27,9 +28,6 @@ from shared.journey.touch import Position, Touch
 
 CHECKPOINT_EVERY = 1024
 """Touchpoints from one checkpoint to the next, on average: a power of two."""
-
-Place = tuple[str, bool]
-"""A stage or an exit, and whether it is paused; the empty name is nowhere."""
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -71,32 +69,36 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         return max(now, self.before.not_before)
 
 
+@lru_cache(10_000)
+def was_in(place: str | None, paused: bool, revision: int, not_before: datetime) -> Held:
+    """What is left to tell of a state that was carried on in place."""
+    return Held(State(place=place, paused=paused), revision, not_before)
+
+
 Carried: TypeAlias = tuple[State, list[Transition], Sequence[State]]
 """The state behind touches, the transitions on the way, and the states at which a later fold may begin."""
 
-Span = Literal["hour", "day", "month"]
 
-_HourlyMove = tuple[Journey, str | None, bool, str, bool, int, int]
-"""From where to where, within which hour (UTC) of which day (its ordinal)."""
-
-
-class Flow(NamedTuple):
-    """Runs that went from one place to another within a span of event time that begins at `since`."""
+class Way(NamedTuple):
+    """From where to where runs of a journey went."""
 
     journey_key: str
     version: int
-    span: Span
-    since: datetime
-    origin: Place
-    target: Place
+    from_stage: str
+    from_paused: bool
+    to_stage: str
+    to_paused: bool
 
 
-class Presence(NamedTuple):
-    """Runs that are in a place now."""
+Flows: TypeAlias = Mapping[Way, Mapping[int, int]]
+"""How many runs went which way, by the hour of event time, counted from the beginning of 1970 (UTC)."""
 
-    journey_key: str
-    version: int
-    place: Place
+_Way = tuple[Journey, str | None, bool, str, bool]
+_FIRST_DAY = date(1970, 1, 1).toordinal()
+
+
+Stand = tuple[str, int, str, bool]
+"""Being in a stage or an exit of a journey's version, paused or not."""
 
 
 def carry(journey: Journey, state: State, touches: Sequence[Touch], still_until: datetime = NEVER) -> Carried:
@@ -143,53 +145,48 @@ def unheard(change: Change, now: datetime) -> Change:
     return msgspec.structs.replace(change, after=after, added=[*change.added, *added], told=False)
 
 
-def flows(changes: Iterable[Change]) -> Counter[Flow]:
-    """How the changes alter the flows: an added transition counts 1, a superseded one −1.
-
-    Each flow is told by the hour, by the day and by the month, so that all up to a time can be read from the
-    largest spans that end before it.
-    """
-    hours: defaultdict[_HourlyMove, int] = defaultdict(int)
+def flows(changes: Iterable[Change]) -> Flows:
+    """How the changes alter the flows: an added transition counts 1, a superseded one −1."""
+    found: defaultdict[_Way, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     for change in changes:
         if change.added:
-            _add_moves(hours, change.journey, change.added, 1)
+            _add_moves(found, change.journey, change.added, 1)
         if change.superseded:
-            _add_moves(hours, change.journey, change.superseded, -1)
-    deltas: Counter[Flow] = Counter()
-    for (journey, from_place, from_paused, to_place, to_paused, day, hour), delta in hours.items():
-        if delta:
-            key, version = journey.definition.key, journey.definition.version
-            move = ((from_place or "", from_paused), (to_place, to_paused))
-            midnight = datetime.fromordinal(day).replace(tzinfo=UTC)
-            deltas[Flow(key, version, "hour", midnight.replace(hour=hour), *move)] += delta
-            deltas[Flow(key, version, "day", midnight, *move)] += delta
-            deltas[Flow(key, version, "month", midnight.replace(day=1), *move)] += delta
-    return _without_zeros(deltas)
+            _add_moves(found, change.journey, change.superseded, -1)
+    return {
+        Way(*journey.version, from_place or "", from_paused, to_place, to_paused): by_hour
+        for (journey, from_place, from_paused, to_place, to_paused), by_hour in found.items()
+    }
 
 
-def presences(changes: Iterable[Change]) -> Counter[Presence]:
+def presences(changes: Iterable[Change]) -> Mapping[Stand, int]:
     """How the changes alter the number of runs in each place."""
-    deltas: defaultdict[tuple[Journey, str | None, bool], int] = defaultdict(int)
+    found: defaultdict[tuple[Journey, str | None, bool], int] = defaultdict(int)
     for change in changes:
-        journey, before, after = change.journey, change.before.state, change.after.state
+        before, after = change.before.state, change.after.state
         if before.place != after.place or before.paused != after.paused:
-            deltas[journey, before.place, before.paused] -= 1
-            deltas[journey, after.place, after.paused] += 1
-    found: Counter[Presence] = Counter()
-    for (journey, place, paused), delta in deltas.items():
-        if place is not None:
-            found[Presence(journey.definition.key, journey.definition.version, (place, paused))] += delta
-    return _without_zeros(found)
+            found[change.journey, before.place, before.paused] -= 1
+            found[change.journey, after.place, after.paused] += 1
+    return {
+        (*journey.version, place, paused): delta
+        for (journey, place, paused), delta in found.items()
+        if delta and place is not None
+    }
 
 
 def _add_moves(
-    hours: defaultdict[_HourlyMove, int], journey: Journey, transitions: Iterable[Transition], delta: int
+    found: Mapping[_Way, defaultdict[int, int]],
+    journey: Journey,
+    transitions: Iterable[Transition],
+    delta: int,
 ) -> None:
     for one in transitions:
+        place, paused, to_place, to_paused = one.from_place, one.from_paused, one.to_place, one.to_paused
         # Where only what stands beside the stage has changed, no count of runs has.
-        if one.from_place != one.to_place or one.from_paused != one.to_paused:
-            day, hour = one.at.toordinal(), one.at.hour
-            hours[journey, one.from_place, one.from_paused, one.to_place, one.to_paused, day, hour] += delta
+        if place != to_place or paused != to_paused:
+            at = one.at
+            hour = (at.toordinal() - _FIRST_DAY) * 24 + at.hour
+            found[journey, place, paused, to_place, to_paused][hour] += delta
 
 
 def has_checkpoints(journey: Journey) -> bool:
@@ -199,13 +196,9 @@ def has_checkpoints(journey: Journey) -> bool:
 
 def is_marked(touch: Touch) -> bool:
     """Whether a checkpoint is kept after the touch."""
-    return not touch.id.int % CHECKPOINT_EVERY
+    return not touch.id.int & (CHECKPOINT_EVERY - 1)
 
 
 def position_of(one: State | Touch) -> Position:
     """Where a touch stands in the timeline, or how far in it a state has come."""
     return one.at, one.id
-
-
-def _without_zeros(deltas: Counter[Flow] | Counter[Presence]) -> Counter:  # type: ignore[type-arg]
-    return Counter({key: delta for key, delta in deltas.items() if delta})

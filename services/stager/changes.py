@@ -123,15 +123,23 @@ def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
 
 
 async def _write_counts(connection: Connection, changes: Sequence[Change], shard: int) -> None:
-    counts = [
-        (presence.journey_key, presence.version, *presence.place, delta)
-        for presence, delta in assign.presences(changes).items()
-    ]
+    counts = [(*stand, delta) for stand, delta in assign.presences(changes).items()]
     if counts:
         await connection.execute(sql.ADD_COUNTS, *columns(sorted(counts)), shard)
-    flows = [
-        (flow.journey_key, flow.version, flow.span, flow.since, *flow.origin, *flow.target, delta)
-        for flow, delta in assign.flows(changes).items()
-    ]
+    flows = assign.flows(changes)
     if flows:
-        await connection.execute(sql.ADD_FLOWS, *columns(sorted(flows)), shard)
+        await connection.execute(sql.ADD_FLOWS, *_columns_of(flows), shard)
+
+
+def _columns_of(flows: assign.Flows) -> list[list[object]]:
+    """Ways in their order; and how many went which, by its number, and when."""
+    ways = sorted(flows)
+    numbers: list[object] = []
+    hours: list[object] = []
+    deltas: list[object] = []
+    for number, way in enumerate(ways, 1):
+        by_hour = flows[way]
+        numbers += [number] * len(by_hour)
+        hours += by_hour.keys()
+        deltas += by_hour.values()
+    return [*columns(ways), numbers, hours, deltas]

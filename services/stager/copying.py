@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from struct import Struct
 from typing import Any
+from uuid import UUID
 
 from services.stager.assign import Change
 from shared.store.engine import Connection, micros_of
@@ -34,6 +35,9 @@ _by_time = Struct("!hi16siiiiiqiqi").pack
 _int = Struct("!i").pack
 
 
+_NO_RUN = _int(0)
+
+
 async def copy_transitions(connection: Connection, changes: Iterable[Change], now: datetime) -> None:
     """Write the transitions that changes add, which become known now; their customers and accounts must be
     locked."""
@@ -45,23 +49,32 @@ async def copy_transitions(connection: Connection, changes: Iterable[Change], no
 
 
 def _rows(changes: Iterable[Change], now: datetime) -> Iterator[bytes]:
-    at, at_us = now, micros_of(now)
+    now_us = micros_of(now)
+    # One touchpoint mostly moves a customer in several journeys.
+    at, at_us = now, now_us
+    owner_id = touchpoint_id = UUID(int=0)
+    owner = touchpoint = owner_id.bytes
     for change in changes:
         if not change.added:
             continue
-        customer, revision, version = change.customer_id.bytes, change.after.revision, change.journey.version
-        known_us, run = micros_of(change.known_at(now)), _text(change.run)
+        if change.customer_id is not owner_id:
+            owner_id = change.customer_id
+            owner = owner_id.bytes
+        revision, version = change.after.revision, change.journey.version
+        known_us = now_us if change.before.not_before <= now else micros_of(change.before.not_before)
+        run = _text(change.run) if change.run else _NO_RUN
         for new in change.added:
-            # One touchpoint mostly moves a customer in several journeys.
             if new.at is not at:
                 at, at_us = new.at, micros_of(new.at)
             seq, cause = new.seq, new.touchpoint_id
-            if cause is not None:
-                row = _by_touchpoint(
-                    _COUNT, 16, customer, 4, seq, 4, revision, 8, at_us, 8, known_us, 16, cause.bytes
-                )
+            if cause is None:
+                row = _by_time(_COUNT, 16, owner, 4, seq, 4, revision, 8, at_us, 8, known_us, -1)
             else:
-                row = _by_time(_COUNT, 16, customer, 4, seq, 4, revision, 8, at_us, 8, known_us, -1)
+                if cause is not touchpoint_id:
+                    touchpoint_id, touchpoint = cause, cause.bytes
+                row = _by_touchpoint(
+                    _COUNT, 16, owner, 4, seq, 4, revision, 8, at_us, 8, known_us, 16, touchpoint
+                )
             way = _way(
                 version, new.kind, new.from_place, new.from_paused, new.to_place, new.to_paused, new.rule
             )

@@ -192,14 +192,27 @@ FROM unnest($1::text[], $2::int[], $3::text[], $4::bool[], $5::bigint[])
 ON CONFLICT (journey_key, version, stage, paused, shard) DO UPDATE SET count = c.count + EXCLUDED.count
 """
 
+# Ways in their order; and by the numbers that this gives them, from 1, and by the hour since 1970, how many
+# went. It is told by the hour, by the day and by the month, so that all up to a time can be read from the
+# largest spans that end before it.
 ADD_FLOWS = """
+WITH hourly AS (
+    SELECT way, 'epoch'::timestamptz + hour * interval '1 hour' AS since, delta
+    FROM unnest($7::int[], $8::int[], $9::bigint[]) AS h (way, hour, delta)
+), spans AS (
+    SELECT way, 'hour' AS span, since, delta FROM hourly
+    UNION ALL
+    SELECT way, span, date_trunc(span, since, 'UTC'), sum(delta)::bigint
+    FROM hourly CROSS JOIN (VALUES ('day'), ('month')) AS n (span) GROUP BY 1, 2, 3
+)
 INSERT INTO stage_flows AS f (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused,
     shard, count)
-SELECT n.journey_key, n.version, n.span, n.since, n.from_stage, n.from_paused, n.to_stage, n.to_paused,
-    $10::smallint, n.delta
-FROM unnest($1::text[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::bool[], $7::text[],
-    $8::bool[], $9::bigint[])
-    AS n (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, delta)
+SELECT w.journey_key, w.version, s.span, s.since, w.from_stage, w.from_paused, w.to_stage, w.to_paused,
+    $10::smallint, s.delta
+FROM spans AS s
+JOIN unnest($1::text[], $2::int[], $3::text[], $4::bool[], $5::text[], $6::bool[]) WITH ORDINALITY
+    AS w (journey_key, version, from_stage, from_paused, to_stage, to_paused, way) USING (way)
+WHERE s.delta <> 0 ORDER BY way, s.span, s.since
 ON CONFLICT (journey_key, version, span, since, from_stage, from_paused, to_stage, to_paused, shard)
     DO UPDATE SET count = f.count + EXCLUDED.count
 """

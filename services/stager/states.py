@@ -16,15 +16,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import groupby
 from uuid import UUID
 
 from services.stager import sql
-from services.stager.assign import Change, Held, carried_on, carry, has_checkpoints, is_marked
+from services.stager.assign import Change, Held, carried_on, carry, has_checkpoints, is_marked, was_in
 from services.stager.refolding import Late
 from services.stager.runs import Portion, Subject
 from shared.journey.fold import Journey, OutOfOrder
-from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, State, decode_states, encode_states
-from shared.journey.touch import Touch
+from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, decode_states, encode_states
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
@@ -54,38 +54,22 @@ class _Row:
     def put(self, change: Change) -> None:
         self.is_changed = True
         after, version = change.after, change.journey.version
-        before = self.kept.get(version)
-        # Without what another customer has got, clocks may have begun earlier.
-        if change.added or change.superseded or change.late or before is None:
+        kept = self.kept.get(version)
+        if kept is None:
             due_at = change.journey.due_at(after.state)
+            self.kept[version] = Kept(*version, after.revision, due_at, after.state)
         else:
-            due_at = before.due_at
-        self.kept[version] = Kept(*version, after.revision, due_at, after.state)
-        if due_at is not None:
-            self._look_by(due_at)
+            # Without what another customer has got, clocks may have begun earlier.
+            if change.added or change.superseded or change.late:
+                kept.due_at = change.journey.due_at(after.state)
+            kept.revision, kept.state = after.revision, after.state
+            due_at = kept.due_at
+        self.look_by(due_at)
 
-    def carry_on(
-        self, subject: Subject, journey: Journey, kept: Kept, touches: Sequence[Touch]
-    ) -> Change | None:
-        """Carry one of its states on, and tell what else than the state is another one.
-
-        Raises:
-            OutOfOrder: the first lies at or before the state's position; nothing has changed.
-        """
-        state, due_at = kept.state, kept.due_at
-        place, paused = state.place, state.paused
-        transitions = journey.carry_in_place(state, touches, due_at or FOR_EVER)
-        self.is_changed = True
-        if transitions:
-            before = Held(State(place=place, paused=paused), kept.revision, self.not_before)
-            return carried_on(subject[0], journey, before, (state, transitions, ()), subject[1])
-        if due_at is not None:
-            self._look_by(due_at)
-        return None
-
-    def _look_by(self, due_at: datetime) -> None:
-        # The sweeper may have put off a state of a version that was folded no more, and is again.
-        if self.due_at is None or due_at < self.due_at:
+    def look_by(self, due_at: datetime | None) -> None:
+        """Be looked at by then. The sweeper may have put off a state of a version that was folded no more,
+        and is again."""
+        if due_at is not None and (self.due_at is None or due_at < self.due_at):
             self.due_at = due_at
 
 
@@ -117,17 +101,23 @@ class States:
                     if marked and has_checkpoints(journey):
                         held = self.held(subject, journey)
                         carried = carry(journey, held.state, touches)
-                        change: Change | None = carried_on(owner_id, journey, held, carried, run)
                     elif row and kept:
-                        change = row.carry_on(subject, journey, kept, touches)
+                        state, due_at = kept.state, kept.due_at
+                        place, paused = state.place, state.paused
+                        transitions = journey.carry_in_place(state, touches, due_at or FOR_EVER)
+                        row.is_changed = True
+                        if not transitions:
+                            row.look_by(due_at)
+                            continue
+                        held = was_in(place, paused, kept.revision, row.not_before)
+                        carried = state, transitions, ()
                     else:
-                        begun = *journey.carry(NOWHERE, touches, FOR_EVER), ()
-                        change = carried_on(owner_id, journey, _NOTHING, begun, run)
+                        held = _NOTHING
+                        carried = *journey.carry(NOWHERE, touches, FOR_EVER), ()
                 except OutOfOrder:
                     late.append(Late(owner_id, run, journey, self.held(subject, journey), touches))
                 else:
-                    if change:
-                        changes.append(change)
+                    changes.append(carried_on(owner_id, journey, held, carried, run))
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
@@ -164,12 +154,13 @@ class States:
 
     async def save(self, connection: Connection, changes: Iterable[Change], now: datetime) -> None:
         """Write the rows that the changes are about, and those of states that were carried on without one."""
-        for change in changes:
-            subject = (change.customer_id, change.run)
+        # Those of a subject mostly come together, and to look an id up takes long.
+        for subject, its in groupby(changes, key=lambda change: (change.customer_id, change.run)):
             row = self._rows.get(subject)
             if row is None:
                 row = self._rows[subject] = _Row(None, (), is_new=True)
-            row.put(change)
+            for change in its:
+                row.put(change)
         await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
 
     async def drop(self, connection: Connection, version: Version) -> Counter[tuple[str | None, bool]]:

@@ -43,11 +43,12 @@ class Sort(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Counter:
     """Remembers how often a leaf has matched: its number among the state's tallies, when it matches, and how
-    it then goes on. It is final once the first that it remembers is as large as `most`."""
+    it then goes on; None: it is a number that goes up by one. It is final once the first that it remembers is
+    as large as `most`."""
 
     number: int
     matches: Holds
-    after: After
+    after: After | None
     most: float
 
 
@@ -215,16 +216,15 @@ def _most(count: Count) -> float:
     return inf if count.within is not None or count.ago is not None else count.at_least
 
 
-def _after(count: Count) -> After:
-    """How a tally goes on at a match; it grows no further than the rule can tell apart."""
+def _after(count: Count) -> After | None:
+    """How a tally goes on at a match, if it is no plain number; it grows no further than the rule can tell
+    apart."""
     most = count.at_least
     if count.ago is not None:
         return lambda before, touch: before or (_micros(touch.at),)
     if count.within is not None:
         return _next_time_of_day(most) if count.distinct_days else _next_time(most)
-    if count.distinct_days:
-        return _next_day(most)
-    return lambda before, _: ((before[0] + 1,) if before[0] < most else before) if before else (1,)
+    return _next_day(most) if count.distinct_days else None
 
 
 def _next_day(most: int) -> After:

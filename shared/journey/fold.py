@@ -23,12 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from shared.journey.compiled import always
 from shared.journey.definition import Definition
-from shared.journey.plan import Plan, Plans
-from shared.journey.state import FIRST_ID, NEVER, NOWHERE, Kind, State, Transition, note, with_value
+from shared.journey.effects import Effects
+from shared.journey.plan import Plans
+from shared.journey.state import FIRST_ID, NEVER, NOWHERE, State, Transition
+from shared.journey.steps import Steps
 from shared.journey.touch import BARE, Ask, Touch
 
 # A third of the time that copy.copy() takes.
@@ -52,15 +52,15 @@ class Journey:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         plans = self._plans = Plans(definition)
-        self._places, self._plan_of, self._plan_of_bare = plans.places, plans.of, plans.of_bare
+        self._places = plans.places
+        self._effects = Effects(definition, plans)
+        steps = Steps(definition, plans, self._effects)
+        self._steps_of, self._steps_of_bare = steps.of, steps.of_bare
         self.version = (definition.key, definition.version)
         """What the store knows the definition by."""
         self.types = plans.types
         """The touchpoint types that can change a state; None: every type can."""
         self._facts = plans.rules.facts
-        self._of_stage = sorted(plans.rules.of_stage)
-        self._no_tallies = ((),) * plans.rules.remembered
-        self._no_counts = (0,) * len(definition.tallies)
         self._expiries = [one.close_after for one in definition.overlays]
         self._signal_expiries = [one.off_after for one in definition.signals]
 
@@ -80,6 +80,11 @@ class Journey:
 
     def due_at(self, state: State) -> datetime | None:
         """When time will move this state if no touchpoint comes first; None: never."""
+        anchors = state.anchors
+        if len(anchors) == 1 and state.place is not None and not state.open and not state.signals:
+            # Mostly it is so.
+            clock = self._places[state.place].clocks[0]
+            return None if clock.to is None and state.paused else anchors[0] + clock.after
         due = self._next_due(state)
         return due[0] if due else None
 
@@ -144,27 +149,13 @@ class Journey:
                 continue
             if (transitions or at >= still_until) and (state.anchors or state.open or state.signals):
                 self._advance(state, at, transitions)
-            plan_of = self._plan_of_bare
+            steps_of = self._steps_of_bare
             if touch.content or touch.sentiment is not None or touch.owner != _BARE_OWNER:
-                plan_of = self._plan_of
+                steps_of = self._steps_of
                 if facts:
                     self._learn(state, touch)
-            plan = plan_of[state.place][touch.type]
             state.at, state.id = at, touch.id
-            if plan.counters:
-                self._count(state, touch, plan)
-            if plan.tallies:
-                self._tally(state, touch, plan)
-            if state.open:
-                self._close(state, touch, plan, transitions)
-            if plan.moves and self._move(state, touch, plan, transitions):
-                plan = plan_of[state.place][touch.type]
-            elif plan.resets_for_sure and not state.paused:
-                state.anchors = (at,) * plan.resets_for_sure
-            elif plan.resets:
-                self._reset_clocks(state, touch, plan, transitions)
-            if plan.opens or plan.substages or plan.signals:
-                self._beside(state, touch, plan, transitions)
+            steps_of[state.place][touch.type].do(state, touch, transitions)
         return transitions
 
     def _advance(self, state: State, now: datetime, out: list[Transition]) -> None:
@@ -192,154 +183,20 @@ class Journey:
         assert state.place is not None
         state.at, state.id = due_at, FIRST_ID
         if number >= _SIGNALS:
-            self._turn(state, number - _SIGNALS, None, None, "off_after", out)
+            self._effects.turn(state, number - _SIGNALS, None, None, "off_after", out)
         elif number >= _OVERLAYS:
-            self._set_open(state, number - _OVERLAYS, None, None, "close_after", out)
+            self._effects.set_open(state, number - _OVERLAYS, None, None, "close_after", out)
         else:
             clock = self._places[state.place].clocks[number]
             if clock.to is None:
-                note(state, "pause", state.place, True, None, clock.rule, out)
+                self._effects.pause(state, clock.rule, out)
             else:
-                self._enter(state, "exit", clock.to, None, clock.rule, out)
+                self._effects.arrive[clock.to](state, "exit", None, clock.rule, out)
 
     def _learn(self, state: State, touch: Touch) -> None:
         for name, bit, differs in self._facts:
             if name in touch.content:
                 state.facts = state.facts | bit if differs(touch.content[name]) else state.facts & ~bit
-
-    def _count(self, state: State, touch: Touch, plan: Plan) -> None:
-        tallies = state.tallies or self._no_tallies
-        for number, matches, count, most in plan.counters:
-            before = tallies[number]
-            if not (before and before[0] >= most) and (matches is always or matches(state, touch)):
-                after = count(before, touch)
-                if after is not before:
-                    tallies = (*tallies[:number], after, *tallies[number + 1 :])
-                    state.tallies = tallies
-
-    def _tally(self, state: State, touch: Touch, plan: Plan) -> None:
-        """Count up the tallies that are not final; what ends one is not counted itself."""
-        for number, counts, ends in plan.tallies:
-            if state.counted and state.counted >> number & 1:
-                continue
-            if ends is not None and (ends is always or ends(state, touch)):
-                state.counted |= 1 << number
-            elif counts is always or (counts is not None and counts(state, touch)):
-                numbers = list(state.counts or self._no_counts)
-                numbers[number] += 1
-                state.counts = tuple(numbers)
-
-    def _close(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
-        for number, holds in plan.closes:
-            if state.open and state.open[number] is not None and holds(state, touch):
-                self._set_open(state, number, None, touch.id, "close", out)
-
-    def _move(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> bool:
-        if state.place is None and self._plans.admits is not None and not self._plans.admits(state, touch.at):
-            return False
-        for move in plan.moves:
-            if move.holds is not always and not move.holds(state, touch):
-                continue
-            if state.open and any(state.open[number] is not None for number in move.blocked_by):
-                continue
-            if move.new_lap:
-                state.lap += 1
-                state.observed = state.inferred = state.counted = 0
-                state.tallies, state.counts = (), ()
-            self._enter(state, move.kind, move.to, touch.id, move.rule, out)
-            return True
-        return False
-
-    def _enter(
-        self, state: State, kind: Kind, to: str, touchpoint_id: UUID | None, rule: str, out: list[Transition]
-    ) -> None:
-        """Enter a stage or an exit, and go on through a gate."""
-        note(state, kind, to, False, touchpoint_id, rule, out)
-        place = self._places[to]
-        state.entered_at = state.at
-        state.substage = place.substage
-        state.anchors = (state.at,) * len(place.clocks)
-        if self._of_stage and state.tallies:
-            for number in self._of_stage:
-                if state.tallies[number]:
-                    state.tallies = (*state.tallies[:number], (), *state.tallies[number + 1 :])
-        if not place.bit:
-            return
-        state.observed |= place.bit
-        state.inferred = (state.inferred | place.earlier) & ~state.observed
-        if state.furthest is None or place.bit > self._places[state.furthest].bit:
-            state.furthest = to
-        if place.leads_to is not None:
-            self._enter(state, "pass", place.leads_to, touchpoint_id, f"{to}.gate", out)
-
-    def _reset_clocks(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
-        """Start the clocks anew that this touchpoint starts anew, and end the pause if one of them paused."""
-        place = state.place
-        assert place is not None
-        for number, matches in plan.resets:
-            if matches(state, touch):
-                anchors = state.anchors
-                state.anchors = (*anchors[:number], touch.at, *anchors[number + 1 :])
-                clock = self._places[place].clocks[number]
-                if clock.to is None and state.paused:
-                    note(state, "resume", place, False, touch.id, clock.rule, out)
-
-    def _beside(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
-        """What may happen beside the place, once it is known."""
-        place = state.place
-        assert place is not None
-        if plan.substages:
-            self._enter_substage(state, touch, plan, out)
-        for number, holds in plan.opens:
-            if not (state.open and state.open[number] is not None) and holds(state, touch):
-                self._set_open(state, number, touch.at, touch.id, "open", out)
-        for number, on, off in plan.signals:
-            if state.signals and state.signals[number] is not None:
-                if off is not None and off(state, touch):
-                    self._turn(state, number, None, touch.id, "off", out)
-            elif on is not None and on(state, touch):
-                self._turn(state, number, touch.at, touch.id, "on", out)
-
-    def _enter_substage(self, state: State, touch: Touch, plan: Plan, out: list[Transition]) -> None:
-        assert state.place is not None
-        (stage,) = (one for one in self.definition.stages if one.key == state.place)
-        keys = [one.key for one in stage.substages]
-        here = -1 if state.substage is None else keys.index(state.substage)
-        for number, holds in plan.substages:
-            if number > here and holds(state, touch):
-                state.substage = keys[number]
-                rule = f"{stage.key}.{keys[number]}.enter"
-                note(state, "substage", stage.key, state.paused, touch.id, rule, out)
-                return
-
-    def _set_open(
-        self,
-        state: State,
-        number: int,
-        since: datetime | None,
-        touchpoint_id: UUID | None,
-        why: str,
-        out: list[Transition],
-    ) -> None:
-        assert state.place is not None
-        state.open = with_value(state.open, number, since, len(self._expiries))
-        rule = f"{self.definition.overlays[number].key}.{why}"
-        note(state, "open" if since else "close", state.place, state.paused, touchpoint_id, rule, out)
-
-    def _turn(
-        self,
-        state: State,
-        number: int,
-        since: datetime | None,
-        touchpoint_id: UUID | None,
-        why: str,
-        out: list[Transition],
-    ) -> None:
-        assert state.place is not None
-        state.signals = with_value(state.signals, number, since, len(self._signal_expiries))
-        kind: Kind = "signal_on" if since else "signal_off"
-        rule = f"{self.definition.signals[number].key}.{why}"
-        note(state, kind, state.place, state.paused, touchpoint_id, rule, out)
 
 
 def fold(

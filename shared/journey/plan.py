@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
-from shared.journey.compiled import After, Holds, Met, Rules, Sort, always, asked_in
+from shared.journey.compiled import Counter, Holds, Met, Rules, Sort, always, asked_in
 from shared.journey.definition import START, Definition
 from shared.journey.rules import Matcher, Rule
 from shared.journey.state import Kind, State
@@ -63,7 +63,7 @@ class Plan:
     overlays that may open and close, substages, and signals with what turns them on and off.
     """
 
-    counters: tuple[tuple[int, Holds, After, float], ...]
+    counters: tuple[Counter, ...]
     moves: tuple[Move, ...]
     resets: tuple[Numbered, ...]
     resets_for_sure: int
@@ -74,13 +74,8 @@ class Plan:
     signals: tuple[OnOff, ...]
 
 
-PlansByPlace: TypeAlias = Mapping[str | None, Mapping[str, Plan]]
-
-_TYPES_MAX = 1_000
-
-
 class Plans:
-    """The plans of a definition, made when they are first needed."""
+    """Makes the plans of a definition."""
 
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
@@ -94,20 +89,15 @@ class Plans:
         self.places = {place.key: place for place in places_of(definition)}
         self._personas = [(persona.key, self.rules.met(persona.when)) for persona in definition.personas]
         self.admits = self._admits()
-        everywhere = (None, *self.places)
-        self.of: PlansByPlace = {place: _PlansHere(self, place, is_bare=False) for place in everywhere}
-        """What a touchpoint of a type can do in a place; None is where the journey has not begun."""
-        self.of_bare: PlansByPlace = {place: _PlansHere(self, place, is_bare=True) for place in everywhere}
-        """What one can do that is bare."""
 
     def made(self, place: str | None, sort: Sort) -> Plan:
-        """Compile a plan."""
+        """The plan of one place, None being where the journey has not begun, and of a sort of touchpoints."""
         definition, rules = self._definition, self.rules
         in_stage = any(stage.key == place for stage in definition.stages)
         overlays = tuple(enumerate(definition.overlays))
         resets = tuple(self._resets(place, sort))
         return Plan(
-            tuple((one.number, one.matches, one.after, one.most) for one in rules.counters(sort)),
+            tuple(rules.counters(sort)),
             tuple(self._moves(place, sort)),
             resets,
             self._resets_for_sure(place, resets),
@@ -122,6 +112,12 @@ class Plans:
             tuple(self._signals(place, sort)),
         )
 
+    def end_of(self, place: str) -> str:
+        """Where somebody is who has entered a place: behind its gate, if it is one."""
+        while (leads_to := self.places[place].leads_to) is not None:
+            place = leads_to
+        return place
+
     def persona(self, state: State, at: datetime) -> str | None:
         """The first persona whose rule has been met by then."""
         return next((key for key, met in self._personas if met(state, at)), None)
@@ -133,9 +129,17 @@ class Plans:
         personas = audience.personas
         if not personas:
             return when
-        if when is None:
-            return lambda state, at: self.persona(state, at) in personas
-        return lambda state, at: when(state, at) and self.persona(state, at) in personas
+        of_all = [(met, key in personas) for key, met in self._personas]
+
+        def admits(state: State, at: datetime) -> bool:
+            if when is not None and not when(state, at):
+                return False
+            for met, is_admitted in of_all:
+                if met(state, at):
+                    return is_admitted
+            return False
+
+        return admits
 
     def _moves(self, place: str | None, sort: Sort) -> Iterator[Move]:
         """All moves out of a place: to exits and back, into a lap, then forward, the furthest first."""
@@ -183,26 +187,6 @@ class Plans:
             off = None if signal.off is None else self.rules.holds(signal.off, sort)
             if place is not None and (on or off):
                 yield number, on, off
-
-
-class _PlansHere(dict[str, Plan]):
-    """The plans of one place by the type of touchpoints. A type that no rule names is like any other such:
-    senders may make up any number of them, so only so many are remembered."""
-
-    def __init__(self, plans: Plans, place: str | None, *, is_bare: bool) -> None:
-        self._plans = plans
-        self._place = place
-        self._is_bare = is_bare
-        self._other: Plan | None = None
-
-    def __missing__(self, type_: str) -> Plan:
-        if type_ in self._plans.asks:
-            plan = self._plans.made(self._place, Sort(type_, self._is_bare))
-        else:
-            plan = self._other = self._other or self._plans.made(self._place, Sort(None, self._is_bare))
-        if len(self) < _TYPES_MAX:
-            self[type_] = plan
-        return plan
 
 
 def _is_source(place: str | None, sources: frozenset[str]) -> bool:

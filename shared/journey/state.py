@@ -138,12 +138,3 @@ def note(
         Transition(number, state.at, kind, state.place, state.paused, place, paused, touchpoint_id, rule)
     )
     state.place, state.paused, state.transitions = place, paused, number + 1
-
-
-def with_value(
-    values: tuple[datetime | None, ...], number: int, value: datetime | None, size: int
-) -> tuple[datetime | None, ...]:
-    """The values with one of them set; empty where nothing stands in them."""
-    full = values or (None,) * size
-    found = (*full[:number], value, *full[number + 1 :])
-    return found if any(found) else ()

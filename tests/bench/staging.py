@@ -75,7 +75,7 @@ async def staged(
         async with connection_of(pool) as connection:
             await register(connection, definitions, clock.now())
         in_force = InForce(pool)
-        store = store_on(pool)
+        store = store_on(pool, in_force)
         # To compile what is in force is a part of starting.
         await in_force.latest()
         spare_the_collector(COLLECT_AFTER_BATCHES)
@@ -96,11 +96,11 @@ async def staged(
     )
 
 
-def store_on(pool: Pool, *, tells: bool = False) -> BatchStore:
+def store_on(pool: Pool, in_force: InForce | None = None, *, tells: bool = False) -> BatchStore:
     """A stager's store without a log; with `tells` it fills the outbox."""
     return BatchStore(
         pool,
-        InForce(pool),
+        in_force or InForce(pool),
         log_id="bench",
         owner="bench",
         shard=0,

@@ -106,7 +106,8 @@ class Customer:
             self.checkpoints = stay
         self.checkpoints = sorted([*self.checkpoints, *change.checkpoints], key=position_of)
         self.held = change.after
-        self.flows.update(flows([change]))
+        for way, by_hour in flows([change]).items():
+            self.flows.update({(way, hour): delta for hour, delta in by_hour.items()})
         self.presences.update(presences([change]))
 
     def _concerns(self, touch: Touch) -> bool:
@@ -176,7 +177,8 @@ def assert_is_the_fold(customer: Customer, timeline: list[Touch]) -> None:
         assert [stored(one) for one in customer.checkpoints] == after
     assert customer.history == history
     assert +customer.flows == +expected.flows
-    assert +customer.presences == +expected.presences
+    here = {(*journey.version, state.place, state.paused): 1} if state.place else {}
+    assert +customer.presences == here
     assert not -customer.flows
 
 
