@@ -15,7 +15,7 @@ from tests.bench.table import Breakdown, Section, rendered
 from tests.support.home import new_home
 
 PARTS = ("ingest", "stager", "journeys", "freshness", "api", "counts", "start")
-ON_DEMAND = ("profile", "merging", "takeover", "late")
+ON_DEMAND = ("profile", "merging", "takeover", "late", "each")
 
 
 def main(wanted: Sequence[str]) -> int:
