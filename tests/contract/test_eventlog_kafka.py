@@ -38,6 +38,8 @@ from tests.support.ports import free_port
 
 # The client tells of a broker that is away at its own log's highest level.
 AWAY = pytest.mark.allows_error("^aiokafka")
+_BY_THE_DRIVER_S = 4
+"""Longer than the deadlines here with what a busy machine adds; the driver by itself waits 5 s."""
 
 
 @pytest.fixture
@@ -226,7 +228,7 @@ async def test_a_frozen_broker_is_unknown_in_time_and_used_again(
         begun_s = time.monotonic()
         outcomes = await writer.append(records_of([b"lost?"], 0) + records_of([b"lost?"], 1), 1)
         assert list(outcomes) == [Outcome.UNKNOWN, Outcome.UNKNOWN]
-        assert time.monotonic() - begun_s < 1.5
+        assert time.monotonic() - begun_s < _BY_THE_DRIVER_S
     assert writer.replacements >= 1
     own_broker.resume()
 
@@ -246,10 +248,10 @@ async def test_a_killed_broker_that_returns_is_used_again(
     own_broker.kill()
     begun_s = time.monotonic()
     assert list(await writer.append(records_of([b"lost?"]), 1)) == [Outcome.UNKNOWN]
-    assert time.monotonic() - begun_s < 1.5
+    assert time.monotonic() - begun_s < _BY_THE_DRIVER_S
     await asyncio.to_thread(own_broker.start)
 
-    await eventually_async(lambda: kept_again(writer, b"after"), 5)
+    await eventually_async(lambda: kept_again(writer, b"after"), 30)
     found = await all_values(parts, own_broker.bootstrap, topic)
     assert {b"before", b"after"} <= set(found)
 
@@ -280,7 +282,7 @@ async def test_a_writer_opens_before_its_broker(
     writer = writer_on(parts, own_broker.bootstrap, topic)
     begun_s = time.monotonic()
     assert list(await writer.append(records_of([b"early"]), 0.5)) == [Outcome.UNKNOWN]
-    assert time.monotonic() - begun_s < 1
+    assert time.monotonic() - begun_s < _BY_THE_DRIVER_S
 
     await asyncio.to_thread(own_broker.start)
     await eventually_async(lambda: kept_again(writer, b"now"), 20)

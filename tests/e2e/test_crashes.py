@@ -48,6 +48,7 @@ def check_store(rejse: Installation, load: Workload) -> None:
     assert rejse.audit() == ""
 
 
+@pytest.mark.timeout(240)
 def test_killing_ingest_under_load_loses_and_doubles_nothing(production: Installation) -> None:
     """Ingest is killed five times while it answers; what it took is staged, once."""
     ingest = production.start("ingest")
@@ -67,6 +68,7 @@ def test_killing_ingest_under_load_loses_and_doubles_nothing(production: Install
 POINTS = ("begin", "fenced", "filed", "before_commit", "after_commit", "publish_taken", "publish_appended")
 
 
+@pytest.mark.timeout(400)
 def test_stagers_that_die_in_a_batch_are_taken_over(production: Installation) -> None:
     """Stagers die by their own hand in the middle of a batch, or of telling what it did, each at another
     point, while one more is at work: that one takes all over, and no record and no stage change is lost or
@@ -145,6 +147,7 @@ def test_a_stager_that_dies_in_a_backfill_is_gone_on_from(production: Installati
     assert [one["version"] for one in production.get("/v1/journeys")["journeys"]] == [3]
 
 
+@pytest.mark.timeout(240)
 def test_a_frozen_stager_that_wakes_up_writes_nothing_twice(production: Installation) -> None:
     """A stager freezes in an open batch for longer than the group's patience; the second one goes on, and
     the zombie's batch is refused when it wakes."""
@@ -162,6 +165,7 @@ def test_a_frozen_stager_that_wakes_up_writes_nothing_twice(production: Installa
     check(production, load)
 
 
+@pytest.mark.timeout(240)
 def test_killing_the_whole_of_rejse_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """`rejse run` on the embedded parts, killed with everything that it started, and started again."""
     with Installation(tmp_path, {"REJSE_STAGE_CHANGES": "true"}) as rejse:
@@ -178,6 +182,7 @@ def test_killing_the_whole_of_rejse_run_loses_and_doubles_nothing(tmp_path: Path
         check(rejse, load)
 
 
+@pytest.mark.timeout(240)
 def test_killing_only_the_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
     """The children of a killed `rejse run` end by themselves, and the next start takes everything over."""
     with Installation(tmp_path, {"REJSE_STAGE_CHANGES": "true"}) as rejse:

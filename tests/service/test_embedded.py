@@ -172,7 +172,7 @@ def test_the_notes_of_a_kill_or_a_reboot_mislead_nobody(tmp_path: Path, note: st
 def test_a_folder_whose_making_was_interrupted_is_made_again(tmp_path: Path, start: Start) -> None:
     """Killed while initdb runs, the next start makes a whole one."""
     first = start(tmp_path)
-    eventually(lambda: list(tmp_path.glob("postgres.new-*/PG_VERSION")))
+    eventually(lambda: list(tmp_path.glob("postgres*/PG_VERSION")), 30)
     first.kill()
 
     second = start(tmp_path)

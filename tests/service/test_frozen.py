@@ -17,12 +17,12 @@ _HEADER, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _LOCK = "LOCK TABLE unknown_types IN ACCESS EXCLUSIVE MODE"
 _STANDING = """
 SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'
-AND wait_event = $2 AND query_start < clock_timestamp() - interval '250 milliseconds'
+AND wait_event = $2 AND query_start < clock_timestamp() - interval '1100 milliseconds'
 """
 
 
 @asynccontextmanager
-async def connected(database_url: str, name: str, timeout: str = "200ms") -> AsyncIterator[Pool]:
+async def connected(database_url: str, name: str, timeout: str = "1s") -> AsyncIterator[Pool]:
     """The connections of a process with this name, whose statements may take so long."""
     settings = {"application_name": name, "statement_timeout": timeout}
     pool = await open_pool(database_url, connections_max=2, service="stager", server_settings=settings)

@@ -288,7 +288,7 @@ async def test_load_is_shed_in_the_order_of_what_it_costs(
     variables = {"rate_events_s": 1, "in_flight_bytes_max": room}
     async with running_ingest(tmp_path, variables=variables) as ingest:
         if rate == "spent":
-            assert (await ingest.post([event()] * 3)).status_code == 202
+            assert (await ingest.post([event()] * 12)).status_code == 202
         answer = await ingest.post(body, media_type, key, Content_Encoding="gzip")
 
         assert problem(answer) == told

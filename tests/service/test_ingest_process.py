@@ -161,7 +161,7 @@ async def test_killed_after_the_spools_commit_the_spool_has_it(service: Service)
     process = service.process(
         failpoints="ingest.after_spool_commit:kill:2",
         kafka_bootstrap=f"127.0.0.1:{free_port()}",
-        ack_timeout_s=0.3,
+        ack_timeout_s=2,
     )
     process.start()
     async with httpx.AsyncClient() as client:

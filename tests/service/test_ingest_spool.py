@@ -22,7 +22,8 @@ from tests.support.broker import Broker
 from tests.support.eventually import eventually_async
 from tests.support.ingest import Ingest, event, running_ingest
 
-ACK_TIMEOUT_S = 0.5
+ACK_TIMEOUT_S = 2.0
+"""It is the spool's deadline too: longer than a disk stands still."""
 
 pytestmark = pytest.mark.allows_error("aiokafka")
 
@@ -104,7 +105,7 @@ async def drained(ingest: Ingest) -> None:
 
 async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker, topic: str) -> None:
     """What was answered 202 before, during and after is in the topic, each customer's in order."""
-    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=5) as ingest:
+    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=15) as ingest:
         before = await post_many(ingest, "before", 9)
         assert (await ingest.metrics())["rejse_ingest_spooled_total"] == 0
     async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
@@ -115,6 +116,7 @@ async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker,
         own_broker.start()
         await drained(ingest)
         after = await post_many(ingest, "after", 9)
+        await drained(ingest)
         metrics = await ingest.metrics()
         assert metrics["rejse_ingest_spooled_total"] == metrics["rejse_ingest_drained_total"] >= 30
 
@@ -156,16 +158,18 @@ async def test_the_spool_is_left_while_senders_go_on(tmp_path: Path, own_broker:
 
 async def test_a_frozen_broker_costs_one_deadline(tmp_path: Path, own_broker: Broker, topic: str) -> None:
     """The first request waits one deadline for the log, the next ones don't; nothing is lost."""
-    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=2) as ingest:
+    async with kafka_ingest(tmp_path, own_broker, topic, ack_timeout_s=4) as ingest:
         ids = await post_many(ingest, "before", 3)
+        await drained(ingest)
         own_broker.pause()
         clock = SystemClock()
-        began_s = clock.monotonic_s()
-        ids += await post_many(ingest, "first", 1)
-        assert 1.9 < clock.monotonic_s() - began_s < 4
-        began_s = clock.monotonic_s()
-        ids += await post_many(ingest, "frozen", 20)
-        assert clock.monotonic_s() - began_s < 2
+        took_s: list[float] = []
+        for number in range(21):
+            began_s = clock.monotonic_s()
+            ids += await post_many(ingest, f"frozen-{number}", 1)
+            took_s.append(clock.monotonic_s() - began_s)
+        assert 3.9 < took_s[0] < 8
+        assert max(took_s[1:]) < 3.9
         own_broker.resume()
         await drained(ingest)
 

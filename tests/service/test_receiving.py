@@ -28,9 +28,9 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 class Hasty(DeadlineProtocol):
     """The protocol with deadlines that a test can wait for."""
 
-    idle_s: ClassVar[float] = 0.4
-    headers_s: ClassVar[float] = 0.4
-    body_s: ClassVar[float] = 0.4
+    idle_s: ClassVar[float] = 1.0
+    headers_s: ClassVar[float] = 1.0
+    body_s: ClassVar[float] = 1.0
     write_s: ClassVar[float] = 0.2
     keep_alive_s: ClassVar[float] = 0.2
 
