@@ -26,6 +26,7 @@ class Effects:
         self.arrive: Mapping[str, Arrive] = _arrivals(plans.places, sorted(plans.rules.of_stage))
 
     def pause(self, state: State, rule: str, out: list[Transition]) -> None:
+        """Pause the stage, by time."""
         assert state.place is not None
         note(state, "pause", state.place, True, None, rule, out)
 
@@ -93,15 +94,8 @@ class Effects:
         signals = self._definition.signals
         state.signals = _with_value(state.signals, number, since, len(signals))
         kind: Kind = "signal_on" if since else "signal_off"
-        note(
-            state,
-            kind,
-            state.place,
-            state.paused,
-            touchpoint_id,
-            f"{signals[number].key}.{why}",
-            out,
-        )
+        rule = f"{signals[number].key}.{why}"
+        note(state, kind, state.place, state.paused, touchpoint_id, rule, out)
 
 
 def _arrivals(places: Mapping[str, Place], of_stage: Sequence[int]) -> Mapping[str, Arrive]:

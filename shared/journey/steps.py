@@ -45,14 +45,14 @@ class Steps:
     """The steps of a definition, made when they are first needed."""
 
     def __init__(self, definition: Definition, plans: Plans, effects: Effects) -> None:
+        self._plans = plans
+        self._effects = effects
+        self._counts = len(definition.tallies)
         everywhere = (None, *plans.places)
         self.of: StepsByPlace = {place: _StepsHere(self, place, is_bare=False) for place in everywhere}
         """What a touchpoint of a type does in a place; None is where the journey has not begun."""
         self.of_bare: StepsByPlace = {place: _StepsHere(self, place, is_bare=True) for place in everywhere}
         """What one does that is bare."""
-        self._counts = len(definition.tallies)
-        self._plans = plans
-        self._effects = effects
 
     def is_named(self, type_: str) -> bool:
         """Whether a rule names the type."""
@@ -223,6 +223,7 @@ class _Writer:
     def function(self) -> Do:
         """The function that was written."""
         code = _compiled("\n".join(["def do(state, touch, out):", *self._lines, "    return"]))
+        # Our own text: whatever a definition says is one of the values.
         exec(code, self._values)
         do: Do = self._values["do"]  # type: ignore[assignment]
         return do
