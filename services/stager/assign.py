@@ -196,7 +196,7 @@ def has_checkpoints(journey: Journey) -> bool:
 
 def is_marked(touch: Touch) -> bool:
     """Whether a checkpoint is kept after the touch."""
-    return not touch.id.int & (CHECKPOINT_EVERY - 1)
+    return not touch.id.int % CHECKPOINT_EVERY
 
 
 def position_of(one: State | Touch) -> Position:

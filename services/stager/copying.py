@@ -33,8 +33,6 @@ _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _by_touchpoint = Struct("!hi16siiiiiqiqi16s").pack
 _by_time = Struct("!hi16siiiiiqiqi").pack
 _int = Struct("!i").pack
-
-
 _NO_RUN = _int(0)
 
 
@@ -61,7 +59,8 @@ def _rows(changes: Iterable[Change], now: datetime) -> Iterator[bytes]:
             owner_id = change.customer_id
             owner = owner_id.bytes
         revision, version = change.after.revision, change.journey.version
-        known_us = now_us if change.before.not_before <= now else micros_of(change.before.not_before)
+        known_at = change.known_at(now)
+        known_us = now_us if known_at is now else micros_of(known_at)
         run = _text(change.run) if change.run else _NO_RUN
         for new in change.added:
             if new.at is not at:

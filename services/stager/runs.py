@@ -71,11 +71,10 @@ class Runs:
             incoming = sorted(incoming, key=lambda one: (one.touchpoint.occurred_at, one.uid))
         of_all: list[Touch] = []
         of_some: dict[tuple[str, Journey], list[Touch]] = {}
-        of_every_type, asking_for, touch_of = journeys.of_every_type, journeys.asking_for, self._lens.touch
         for one in incoming:
-            owned, named = asking_for(one.touchpoint.type)
-            if owned or named or of_every_type:
-                touch = touch_of(one.uid, one.touchpoint)
+            owned, named = journeys.asking_for(one.touchpoint.type)
+            if owned or named or journeys.of_every_type:
+                touch = self._lens.touch(one.uid, one.touchpoint)
                 of_all.append(touch)
                 for journey in owned:
                     of_some.setdefault(("", journey), []).append(touch)
@@ -83,8 +82,8 @@ class Runs:
                     run = subject_of(journey.definition, touch)
                     if run is not None:
                         of_some.setdefault((run, journey), []).append(touch)
-        if of_all and of_every_type:
-            found[owner_id, ""] = [Portion(of_all, of_every_type)]
+        if of_all and journeys.of_every_type:
+            found[owner_id, ""] = [Portion(of_all, journeys.of_every_type)]
         for (run, journey), touches in of_some.items():
             found.setdefault((owner_id, run), []).append(Portion(touches, (journey,)))
 
