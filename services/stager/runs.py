@@ -78,7 +78,8 @@ class Runs:
                 of_all.append(touch)
                 for journey in owned:
                     of_some.setdefault(("", journey), []).append(touch)
-                for journey in named:
+                # No thing is named by one that carries nothing.
+                for journey in named if touch.content else ():
                     run = subject_of(journey.definition, touch)
                     if run is not None:
                         of_some.setdefault((run, journey), []).append(touch)

@@ -24,7 +24,7 @@ from services.stager.assign import Change, Held, carried_on, carry, has_checkpoi
 from services.stager.refolding import Late
 from services.stager.runs import Portion, Subject
 from shared.journey.fold import Journey, OutOfOrder
-from shared.journey.state import FOR_EVER, NEVER, NOWHERE, Kept, decode_states, encode_states
+from shared.journey.state import FOR_EVER, NEVER, Kept, State, decode_states, encode_states
 from shared.store.engine import Connection
 
 STRANGE_AGAIN_AFTER = timedelta(days=1)
@@ -38,26 +38,54 @@ Version = tuple[str, int]
 
 
 class _Row:
-    """A row: its bound, its states by journey, and when it was written if that lies ahead of the clock."""
+    """A row: its bound, its states by journey, and when it was written if that lies ahead of the clock.
 
-    __slots__ = ("due_at", "is_changed", "is_new", "kept", "not_before")
+    States are held decoded only while somebody works at them: a processor's cache hasn't room for a batch's.
+    """
 
-    def __init__(
-        self, due_at: datetime | None, kept: Iterable[Kept], not_before: datetime = NEVER, *, is_new: bool
-    ) -> None:
+    __slots__ = ("_encoded", "_kept", "due_at", "entered_at", "is_changed", "is_new", "not_before")
+
+    def __init__(self, due_at: datetime | None, encoded: bytes | None, not_before: datetime = NEVER) -> None:
         self.due_at = due_at
-        self.kept = {(one.journey_key, one.version): one for one in kept}
         self.not_before = not_before
-        self.is_new = is_new
+        self.is_new = encoded is None
         self.is_changed = False
+        self.entered_at: datetime | None = None
+        """Of a thing that has been closed, when a state of it last entered a place."""
+        self._encoded = encoded
+        self._kept: dict[Version, Kept] | None = None
+
+    def open(self) -> dict[Version, Kept]:
+        """The states, to be altered until the row is closed."""
+        if self._kept is None:
+            kept = decode_states(self._encoded) if self._encoded else ()
+            self._kept = {(one.journey_key, one.version): one for one in kept}
+        return self._kept
+
+    def close(self, run: str) -> None:
+        """Encode the states, and keep them no longer as they are."""
+        if self._kept is not None:
+            kept = self._kept.values()
+            self._encoded = encode_states([*kept])
+            if run:
+                entered = (one.state.entered_at for one in kept if one.state.entered_at)
+                self.entered_at = max(entered, default=None)
+            self._kept = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The states of a row that is closed."""
+        assert self._encoded is not None
+        return self._encoded
 
     def put(self, change: Change) -> None:
         self.is_changed = True
         after, version = change.after, change.journey.version
-        kept = self.kept.get(version)
+        states = self.open()
+        kept = states.get(version)
         if kept is None:
             due_at = change.journey.due_at(after.state)
-            self.kept[version] = Kept(*version, after.revision, due_at, after.state)
+            states[version] = Kept(*version, after.revision, due_at, after.state)
         else:
             # Without what another customer has got, clocks may have begun earlier.
             if change.added or change.superseded or change.late:
@@ -82,42 +110,48 @@ class States:
     def held(self, subject: Subject, journey: Journey) -> Held:
         """The subject's state in a journey, or its beginning."""
         row = self._rows.get(subject)
-        kept = row and row.kept.get(journey.version)
+        kept = row and row.open().get(journey.version)
         return Held(kept.state, kept.revision, row.not_before) if row and kept else _NOTHING
 
     def carry_on(
         self, subject: Subject, portions: Iterable[Portion], changes: list[Change], late: list[Late]
     ) -> None:
-        """Fold new touches onto the subject's states. Mostly a state alone is another one then: it is kept,
-        to be written when others are saved, and is no change. What comes before a state's position is late,
+        """Fold new touches onto the subject's states, to be written when others are saved. Mostly nothing but
+        the state is another one then, and that is no change. What comes before a state's position is late,
         and leaves it as it was."""
         owner_id, run = subject
         row = self._rows.get(subject)
+        if row is None:
+            row = self._rows[subject] = _Row(None, None)
+        states, look_by = row.open(), row.due_at
         for touches, journeys in portions:
             marked = any(map(is_marked, touches))
             for journey in journeys:
-                kept = row.kept.get(journey.version) if row else None
+                kept = states.get(journey.version)
+                if kept is None:
+                    kept = states[journey.version] = Kept(*journey.version, 0, None, State())
+                state, due_at = kept.state, kept.due_at
+                place, paused = state.place, state.paused
+                checkpoints: Sequence[State] = ()
                 try:
                     if marked and has_checkpoints(journey):
-                        held = self.held(subject, journey)
-                        carried = carry(journey, held.state, touches)
-                    elif row and kept:
-                        state, due_at = kept.state, kept.due_at
-                        place, paused = state.place, state.paused
-                        transitions = journey.carry_in_place(state, touches, due_at or FOR_EVER)
-                        row.is_changed = True
-                        if not transitions:
-                            row.look_by(due_at)
-                            continue
-                        held = was_in(place, paused, kept.revision, row.not_before)
-                        carried = state, transitions, ()
+                        kept.state, transitions, checkpoints = carry(journey, state, touches)
                     else:
-                        held = _NOTHING
-                        carried = *journey.carry(NOWHERE, touches, FOR_EVER), ()
+                        transitions = journey.carry_in_place(state, touches, due_at or FOR_EVER)
                 except OutOfOrder:
                     late.append(Late(owner_id, run, journey, self.held(subject, journey), touches))
-                else:
+                    continue
+                row.is_changed = True
+                if transitions or checkpoints:
+                    kept.due_at = due_at = journey.due_at(kept.state)
+                    held = was_in(place, paused, kept.revision, row.not_before)
+                    carried = kept.state, transitions, checkpoints
                     changes.append(carried_on(owner_id, journey, held, carried, run))
+                # The sweeper may have put off a state of a version that was folded no more, and is again.
+                if due_at is not None and (look_by is None or due_at < look_by):
+                    look_by = due_at
+        row.due_at = look_by
+        row.close(run)
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
@@ -129,7 +163,7 @@ class States:
             version
             for (owner_id, _), row in self._rows.items()
             if owner_id in owner_ids
-            for version in row.kept
+            for version in row.open()
         }
 
     def has(self, owner_id: UUID, journey: Journey) -> bool:
@@ -140,7 +174,7 @@ class States:
     def _by_owner(self) -> Mapping[tuple[UUID, Version], Mapping[str, Held]]:
         found: defaultdict[tuple[UUID, Version], dict[str, Held]] = defaultdict(dict)
         for (owner_id, run), row in self._rows.items():
-            for version, kept in row.kept.items():
+            for version, kept in row.open().items():
                 found[owner_id, version][run] = Held(kept.state, kept.revision, row.not_before)
         return found
 
@@ -148,17 +182,17 @@ class States:
         """The states in the journeys that may be due by now."""
         known = {journey.version: journey for journey in journeys}
         for subject, row in self._rows.items():
-            for version, kept in row.kept.items():
+            for version, kept in row.open().items():
                 if kept.due_at is not None and kept.due_at <= now and version in known:
                     yield subject, known[version], Held(kept.state, kept.revision, row.not_before)
 
     async def save(self, connection: Connection, changes: Iterable[Change], now: datetime) -> None:
-        """Write the rows that the changes are about, and those of states that were carried on without one."""
+        """Write the rows that the changes are about, and those whose states were carried on."""
         # Those of a subject mostly come together, and to look an id up takes long.
         for subject, its in groupby(changes, key=lambda change: (change.customer_id, change.run)):
             row = self._rows.get(subject)
             if row is None:
-                row = self._rows[subject] = _Row(None, (), is_new=True)
+                row = self._rows[subject] = _Row(None, None)
             for change in its:
                 row.put(change)
         await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
@@ -170,10 +204,10 @@ class States:
         empty: list[Subject] = []
         left: list[tuple[Subject, _Row]] = []
         for subject, row in self._rows.items():
-            dropped = row.kept.pop(version, None)
+            dropped = row.open().pop(version, None)
             if dropped:
                 places[dropped.state.place, dropped.state.paused] += 1
-                if row.kept:
+                if row.open():
                     left.append((subject, row))
                 else:
                     empty.append(subject)
@@ -190,10 +224,10 @@ class States:
             self._rows[change.customer_id, change.run].put(change)
         known = {journey.version: journey for journey in journeys}
         for row in self._rows.values():
-            for version, kept in row.kept.items():
+            for version, kept in row.open().items():
                 if version in known:
                     kept.due_at = known[version].due_at(kept.state)
-            row.due_at = min(_looks(row.kept.values(), now), default=None)
+            row.due_at = min(_looks(row.open().values(), now), default=None)
         await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)
         # Nothing has become known of the others: what does next may be known no later than its own time.
         await _write(connection, [one for one in self._rows.items() if not one[1].is_changed], NEVER)
@@ -208,20 +242,13 @@ async def read_states(
     named = [subject for subject in subjects if subject[1]]
     if named and not whole:
         rows += await connection.fetch(sql.STATES_OF_THINGS, *_columns(named), now)
-    return States(
-        {
-            (row[0], row[1]): _Row(row[2], decode_states(row[3]), row[4] or NEVER, is_new=False)
-            for row in rows
-        },
-    )
+    return States({(row[0], row[1]): _Row(row[2], row[3], row[4] or NEVER) for row in rows})
 
 
 async def _write(connection: Connection, rows: Sequence[tuple[Subject, _Row]], now: datetime) -> None:
-    new = [
-        (*subject, row.due_at, encode_states([*row.kept.values()]), _entered_at(subject, row), now)
-        for subject, row in rows
-        if row.is_new
-    ]
+    for (_, run), row in rows:
+        row.close(run)
+    new = [(*subject, row.due_at, row.encoded, row.entered_at, now) for subject, row in rows if row.is_new]
     if new:
         await connection.copy_records_to_table("journey_states", columns=sql.STATE_COLUMNS, records=new)
     old = [one for one in rows if not one[1].is_new]
@@ -231,18 +258,11 @@ async def _write(connection: Connection, rows: Sequence[tuple[Subject, _Row]], n
             sql.SAVE_STATES,
             [owner_id for (owner_id, _), _ in old],
             [row.due_at for _, row in old],
-            [encode_states([*row.kept.values()]) for _, row in old],
+            [row.encoded for _, row in old],
             [run for (_, run), _ in old if run],
-            [_entered_at(subject, row) for subject, row in old if subject[1]],
+            [row.entered_at for (_, run), row in old if run],
             now,
         )
-
-
-def _entered_at(subject: Subject, row: _Row) -> datetime | None:
-    """Of a thing, when a state of it last entered a place."""
-    if not subject[1]:
-        return None
-    return max((one.state.entered_at for one in row.kept.values() if one.state.entered_at), default=None)
 
 
 def _looks(kept: Iterable[Kept], now: datetime) -> Iterator[datetime]:

@@ -242,22 +242,22 @@ class BatchStore:
         if not (touches or remade or filed.merged):
             return []
         states = await _read_states(connection, list(touches), folding, now)
-        changes: list[Change] = []
+        carried: list[Change] = []
         late: list[Late] = []
         unknown: _Unknown = defaultdict(dict)
         for subject, portions in touches.items():
             owner_id, _ = subject
             if folding.on_the_way and not filed.is_new(owner_id):
                 known = _known(portions, owner_id, folding, states, unknown)
-                states.carry_on(subject, known, changes, late)
+                states.carry_on(subject, known, carried, late)
             else:
-                states.carry_on(subject, portions, changes, late)
-        changes += await refold_late(connection, late)
+                states.carry_on(subject, portions, carried, late)
+        refolds = list(await refold_late(connection, late))
         for journey, of_unknown in unknown.items():
             refolded = await refold(connection, journey, of_unknown, whole=True)
-            changes += [unheard(change, now) for change in refolded]
-        await states.save(connection, changes, now)
-        changes = [*remade, *changes]
+            refolds += [unheard(change, now) for change in refolded]
+        await states.save(connection, refolds, now)
+        changes = [*remade, *carried, *refolds]
         await write_changes(connection, changes, shard, now)
         if self._tells:
             await tell(

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import inf
 from types import CodeType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from shared.journey.compiled import Holds, Sort, always
 from shared.journey.definition import Definition
@@ -29,7 +31,7 @@ _SPELLED_OUT_MAX = 12
 """Tuples up to this length are written out, which takes half the time of slices."""
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True):
     """`do` is all that a touchpoint of one sort does to a state in one place, once the state is at its
     position. `beside` is the part of it that comes last, after a move into the place too: what stands beside
     the stage. None: nothing does."""
