@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from services.stager import assign, sql
@@ -13,7 +12,7 @@ from services.stager.assign import Change, Held
 from services.stager.checkpoints import write_checkpoints
 from services.stager.copying import copy_transitions
 from services.stager.refolding import refolded
-from services.stager.sql import columns
+from services.stager.sql import columns, parts
 from shared.journey.fold import Journey, runs_of
 from shared.journey.state import Transition
 from shared.store.engine import Connection
@@ -21,9 +20,6 @@ from shared.store.timelines import read_timelines
 
 # Bounds what a batch of late touchpoints holds in memory.
 _REFOLDS_AT_ONCE = 500
-_ROWS_AT_ONCE = 20_000
-
-_Row = TypeVar("_Row")
 
 
 async def refold(
@@ -100,26 +96,14 @@ async def tell(connection: Connection, told: Iterable[tuple[UUID, bytes]]) -> No
 
 
 async def _write_transitions(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
-    superseded = [
-        (
-            change.customer_id,
-            change.journey.definition.key,
-            change.journey.definition.version,
-            change.run,
-            old.seq,
-            change.known_at(now),
-        )
+    superseded = (
+        (change.customer_id, *change.journey.version, change.run, old.seq, change.known_at(now))
         for change in changes
         for old in change.superseded
-    ]
-    # However many a long timeline has, no statement takes longer than it may.
-    for part in _parts(superseded):
+    )
+    for part in parts(superseded):
         await connection.execute(sql.SUPERSEDE, *columns(part))
     await copy_transitions(connection, changes, now)
-
-
-def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    return (rows[begin : begin + _ROWS_AT_ONCE] for begin in range(0, len(rows), _ROWS_AT_ONCE))
 
 
 async def _write_counts(connection: Connection, changes: Sequence[Change], shard: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from services.stager.assign import Change
+from services.stager.sql import parts
 from shared.store.engine import Connection, micros_of
 
 _COLUMNS = (
@@ -24,8 +25,6 @@ _COLUMNS = (
     *("journey_key", "version", "kind", "from_stage", "from_paused", "to_stage", "to_paused", "rule"),
 )
 _COUNT = len(_COLUMNS)
-# However many a long timeline has, no statement takes longer than it may.
-_ROWS_AT_ONCE = 20_000
 _WAYS_MAX = 20_000
 
 _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
@@ -39,10 +38,9 @@ _NO_RUN = _int(0)
 async def copy_transitions(connection: Connection, changes: Iterable[Change], now: datetime) -> None:
     """Write the transitions that changes add, which become known now; their customers and accounts must be
     locked."""
-    rows = list(_rows(changes, now))
-    for begin in range(0, len(rows), _ROWS_AT_ONCE):
+    for part in parts(_rows(changes, now)):
         # The driver takes bytes for the name of a file, and any other buffer for what is to be sent.
-        source: Any = memoryview(b"".join((_BEGIN, *rows[begin : begin + _ROWS_AT_ONCE], _END)))
+        source: Any = memoryview(b"".join((_BEGIN, *part, _END)))
         await connection.copy_to_table("stage_transitions", source=source, columns=_COLUMNS, format="binary")
 
 

@@ -17,6 +17,7 @@ from services.stager.assign import is_marked, position_of
 from services.stager.checkpoints import Span, Whose, between
 from services.stager.refolding import Refold
 from services.stager.sql import columns
+from shared.journey.fold import Journey
 from shared.journey.state import State
 from shared.journey.touch import LAST_POSITION, Lens, Position, Touch
 from shared.store.engine import Connection
@@ -32,9 +33,11 @@ async def read_and_fold(connection: Connection, refolds: Sequence[Refold], *, of
     runs is about a thing."""
     query = sql.PORTIONS_OF_ACCOUNTS if of_accounts else sql.PORTIONS
     size = _TOUCHES_AT_FIRST
+    journeys, lens = frozenset[Journey](), Lens(())
     while readings := list(_readings(refolds)):
-        journeys = {one.journey for reading in readings for one in reading.refolds}
-        lens = Lens(journey.asks for journey in journeys)
+        wanting = frozenset(one.journey for reading in readings for one in reading.refolds)
+        if wanting != journeys:
+            journeys, lens = wanting, Lens(journey.asks for journey in wanting)
         timelines: dict[UUID, list[Touch]] = {reading.owner_id: [] for reading in readings}
         spans = columns([(reading.owner_id, *reading.begin, *reading.end) for reading in readings])
         for row in await connection.fetch(query, *spans, types_of(journeys), lens.types_with_content, size):

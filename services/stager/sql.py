@@ -8,7 +8,15 @@ its timeline get touchpoints or lose some. So two of them never wait for one ano
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+ROWS_MAX = 20_000
+"""However many rows a long timeline gives, no statement takes longer than it may, nor does making them ready
+for it keep others waiting."""
+
+_Row = TypeVar("_Row")
 
 # A negative offset is what a person left who resumed the partition from the log's beginning.
 CLAIM = """
@@ -249,6 +257,13 @@ OUTBOX_COLUMNS = ("key", "value")
 def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
     """Rows, of which there is one at least, as the arrays of a statement."""
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def parts(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """Rows, which are not made before they are wanted, by the statement that they go with."""
+    rows = iter(rows)
+    while part := list(islice(rows, ROWS_MAX)):
+        yield part
 
 
 def rows_of(status: str) -> int:

@@ -127,9 +127,8 @@ class States:
         for touches, journeys in portions:
             marked = any(map(is_marked, touches))
             for journey in journeys:
-                kept = states.get(journey.version)
-                if kept is None:
-                    kept = states[journey.version] = Kept(*journey.version, 0, None, State())
+                begun = states.get(journey.version)
+                kept = begun or Kept(*journey.version, 0, None, State())
                 state, due_at = kept.state, kept.due_at
                 place, paused = state.place, state.paused
                 checkpoints: Sequence[State] = ()
@@ -142,9 +141,11 @@ class States:
                     late.append(Late(owner_id, run, journey, self.held(subject, journey), touches))
                     continue
                 row.is_changed = True
+                if begun is None:
+                    states[journey.version] = kept
                 if transitions or checkpoints:
                     kept.due_at = due_at = journey.due_at(kept.state)
-                    held = was_in(place, paused, kept.revision, row.not_before)
+                    held = was_in(place, paused, kept.revision, row.not_before if begun else NEVER)
                     carried = kept.state, transitions, checkpoints
                     changes.append(carried_on(owner_id, journey, held, carried, run))
                 # The sweeper may have put off a state of a version that was folded no more, and is again.

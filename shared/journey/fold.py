@@ -33,7 +33,7 @@ from shared.journey.touch import BARE, Ask, Touch
 
 # A third of the time that copy.copy() takes.
 _copy: Callable[[State], State] = State.__copy__  # type: ignore[attr-defined]
-_BARE_OWNER, _NOTHING = BARE.owner, BARE.content
+_BARE_OWNER = BARE.owner
 _OVERLAYS = 10_000
 _SIGNALS = 20_000
 """From these numbers on, a clock is that of an overlay or of a signal: a stage never has so many."""
@@ -150,7 +150,7 @@ class Journey:
             if (transitions or at >= still_until) and (state.anchors or state.open or state.signals):
                 self._advance(state, at, transitions)
             steps_of = self._steps_of_bare
-            if touch.content is not _NOTHING or touch.sentiment is not None or touch.owner != _BARE_OWNER:
+            if touch.content or touch.sentiment is not None or touch.owner != _BARE_OWNER:
                 steps_of = self._steps_of
                 if facts:
                     self._learn(state, touch)

@@ -21,6 +21,7 @@ from shared.clock import SystemClock
 from shared.codec import encode
 from shared.eventlog.port import Record
 from shared.journey.catalog import BUILT_IN_AND_ACTIVE, all_definitions, load_definitions
+from shared.lifecycle import COLLECT_AFTER_BATCHES, spare_the_collector
 from shared.store.engine import connection_of, open_pool
 from shared.touchpoint import Touchpoint
 from tests.bench import events, staging
@@ -90,6 +91,7 @@ async def large_merge(database_url: str, keys: Collection[str]) -> Mapping[str, 
         someone = (replace(one, id=f"o{one.id}") for one in others if one.identities[0] != _NAMES[0])
         alone_s = [await lanes[1].commit([next(someone)]) for _ in range(ALONE)]
         beside_s = []
+        spare_the_collector(COLLECT_AFTER_BATCHES)
         async with asyncio.TaskGroup() as tasks:
             merge = tasks.create_task(lanes[0].commit([meeting]))
             while not merge.done():

@@ -207,17 +207,22 @@ _content = st.fixed_dictionaries(
 
 
 def rich_touches(size_max: int = 12, types: Sequence[str] = TYPES) -> st.SearchStrategy[list[Touch]]:
-    """Timelines in the fold's order of touches that carry everything, with equal times among them."""
-    touch = st.builds(
+    """Timelines in the fold's order of touches that carry everything, or nothing but type and channel, with
+    equal times among them."""
+    named: dict[str, st.SearchStrategy[Any]] = {
+        "at": st.integers(0, 40 * 24).map(lambda hours: EPOCH + timedelta(hours=hours // 3 * 3)),
+        "id": st.integers(1, 1 << 64).map(lambda number: UUID(int=number)),
+        "type": st.sampled_from((*types, "never_heard_of")),
+        "channel": st.sampled_from(CHANNELS),
+    }
+    carrying = st.builds(
         Touch,
-        at=st.integers(0, 40 * 24).map(lambda hours: EPOCH + timedelta(hours=hours // 3 * 3)),
-        id=st.integers(1, 1 << 64).map(lambda number: UUID(int=number)),
-        type=st.sampled_from((*types, "never_heard_of")),
-        channel=st.sampled_from(CHANNELS),
+        **named,
         owner=st.sampled_from(OWNERS),
         sentiment=st.sampled_from([None, -0.5, 0.0, 0.8]),
         content=_content,
     )
+    touch = carrying | st.builds(Touch, **named)
     return st.lists(touch, max_size=size_max, unique_by=lambda one: one.id).map(
         lambda found: sorted(found, key=lambda one: (one.at, one.id))
     )
