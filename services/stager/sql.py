@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-ROWS_MAX = 20_000
-"""However many rows a long timeline gives, no statement takes longer than it may, nor does making them ready
-for it keep others waiting."""
+# However many a long timeline gives, no statement takes longer than it may, nor does making them ready for it
+# keep others waiting.
+_ROWS_AT_ONCE = 20_000
 
 _Row = TypeVar("_Row")
 
@@ -262,7 +262,7 @@ def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
 def parts(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
     """Rows, which are not made before they are wanted, by the statement that they go with."""
     rows = iter(rows)
-    while part := list(islice(rows, ROWS_MAX)):
+    while part := list(islice(rows, _ROWS_AT_ONCE)):
         yield part
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -79,9 +80,9 @@ async def test_a_stopped_store_is_answered_at_once_and_used_again_after_its_star
     """Connections that the store's end has cut are replaced without a restart of the service."""
     async with serving(own_postgres.url(), key) as client:
         assert await status(client, PATHS[0]) == 200
-        own_postgres.stop()
+        await asyncio.to_thread(own_postgres.stop)
         await assert_unavailable(client)
-        own_postgres.start()
+        await asyncio.to_thread(own_postgres.start)
 
         await assert_back(client)
 

@@ -113,7 +113,7 @@ async def test_a_killed_broker_costs_nothing(tmp_path: Path, own_broker: Broker,
         during = await post_many(ingest, "during", 30)
         status, checks = await ingest.checks()
         assert (status, checks["durable"].partition(":")[0]) == (200, "degraded")
-        own_broker.start()
+        await asyncio.to_thread(own_broker.start)
         await drained(ingest)
         after = await post_many(ingest, "after", 9)
         await drained(ingest)
@@ -246,7 +246,7 @@ async def test_a_topic_that_turns_out_to_be_weak_is_not_written_to_until_it_is_m
     own_broker.kill()
     async with kafka_ingest(tmp_path, own_broker, topic) as ingest:
         ids = await post_many(ingest, "weak", 5)
-        own_broker.start()
+        await asyncio.to_thread(own_broker.start)
         answer = await eventually_async(
             ingest.checks, 30, until=lambda answer: "flush.messages=1" in answer[1]["durable"]
         )
