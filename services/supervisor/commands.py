@@ -120,6 +120,11 @@ def resume_partition(
     )
 
 
+def has_store(settings: StoreSettings) -> bool:
+    """Whether there is a store: PostgreSQL elsewhere, or the embedded one, once `rejse run` has made it."""
+    return settings.database_url is not None or (settings.data_dir / "postgres").exists()
+
+
 def with_store(environ: Mapping[str, str], ask: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
     """What is answered on a connection to the migrated store of the settings.
 
@@ -144,8 +149,18 @@ async def _asked(database_url: str, ask: Callable[[asyncpg.Connection], Awaitabl
 
 @contextlib.contextmanager
 def _store(environ: Mapping[str, str]) -> Iterator[str]:
-    """The store of the settings; embedded PostgreSQL is shared with a `rejse run` that is up."""
+    """The store of the settings; embedded PostgreSQL is shared with a `rejse run` that is up. A new one would
+    answer with an emptiness that nobody asked for.
+
+    Raises:
+        ConfigError: `rejse run` has made none there.
+    """
     settings = load(StoreSettings, environ)
+    if not has_store(settings):
+        raise ConfigError(
+            f"there is no store in {settings.data_dir.resolve()}: go to the folder that `rejse run` was "
+            "started in, or set REJSE_DATA_DIR or REJSE_DATABASE_URL as it has them"
+        )
     if settings.database_url is not None:
         yield settings.database_url
         return

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from services.supervisor.commands import StoreSettings, with_store
+from services.supervisor.commands import StoreSettings, has_store, with_store
 from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConfigError
@@ -131,8 +131,10 @@ def read_file(file: Path) -> Definition:
     """
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{file}: can't be read as UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is no UTF-8 text") from None
     return parse(text, str(file))
 
 
@@ -222,8 +224,7 @@ def _readable(version: Version) -> Definition | None:
 
 def _stored(environ: Mapping[str, str]) -> Sequence[Version]:
     """The versions in the store; none where no store was made yet."""
-    settings = load(StoreSettings, environ)
-    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+    if not has_store(load(StoreSettings, environ)):
         return []
     stored: Callable[[Connection], Awaitable[Sequence[Version]]] = fetch_versions
     return with_store(environ, stored)

@@ -156,7 +156,7 @@ class _Checker:
 
     def _check_stage(self, key: str, at: str) -> None:
         if key and key not in self._stages:
-            self._refuse(at, f"there is no stage {key!r}")
+            self._refuse(at, f"there is no stage {key!r}; there are {', '.join(self._stages)}")
 
     def _beside(self) -> Iterator[str]:
         definition = self._definition

@@ -90,6 +90,7 @@ class Prover:
     def __init__(self, journey: Journey) -> None:
         self._journey = journey
         self._says = words.rules_of(journey.definition)
+        self._ends_of_pauses = words.ends_of_pauses(journey.definition)
 
     def prove(
         self, state: State, history: History, seen: Seen, now: datetime, about: About = CUSTOMER
@@ -125,6 +126,7 @@ class Prover:
         )
 
     def _told(self, change: Transition, cause: TouchRef | None) -> ProofTransition:
+        says = self._ends_of_pauses if change.kind == "resume" else self._says
         return ProofTransition(
             change.seq,
             change.at,
@@ -133,5 +135,5 @@ class Prover:
             change.to_place,
             change.from_paused,
             change.to_paused,
-            ProofCause(cause, change.rule, self._says.get(change.rule, change.rule)),
+            ProofCause(cause, change.rule, says.get(change.rule, change.rule)),
         )

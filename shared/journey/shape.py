@@ -8,9 +8,10 @@ run finds everything there is to mend.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, Generic, Protocol, TypeVar
 
 Read = TypeVar("Read")
@@ -280,7 +281,7 @@ class Record(Generic[Read]):
                 found[name] = member.shape.fallback
         for name in data:
             if name not in self.members:
-                reading.refuse(f"{prefix}{name}", "is not known here")
+                reading.refuse(f"{prefix}{name}", f"is not known here{_meant(name, self.members)}")
         return self.make(found)
 
     def schema(self) -> Schema:
@@ -293,6 +294,12 @@ class Record(Generic[Read]):
             "additionalProperties": False,
             "minProperties": 0 if self.empty else 1,
         }
+
+
+def _meant(name: object, known: Iterable[str]) -> str:
+    """What somebody may have meant who wrote a name that is not known."""
+    close = get_close_matches(str(name), known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(known))}"
 
 
 @dataclass(frozen=True)

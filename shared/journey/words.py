@@ -97,6 +97,16 @@ def rules_of(definition: Definition) -> Mapping[str, str]:
     return dict(_named(definition))
 
 
+def ends_of_pauses(definition: Definition) -> Mapping[str, str]:
+    """By the rule of each pause, what ends it."""
+    return {
+        clock.rule: f"{touchpoints(clock.since)}, which the pause waited for"
+        for at in places_of(definition)
+        for clock in at.clocks
+        if clock.to is None
+    }
+
+
 def _tested(tests: Sequence[ValueTest]) -> str:
     return listed((f"{subject(test)} {wanted(test)}" for test in tests), "and")
 

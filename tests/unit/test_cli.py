@@ -113,9 +113,37 @@ def test_all_that_is_wrong_with_several_definitions_is_told(tmp_path: Path) -> N
 
     assert done.returncode == 2
     assert "a.yaml: line 1: key: is no key" in done.stderr
-    assert "b.yaml: can't be read" in done.stderr
-    assert "none.yaml: can't be read" in done.stderr
+    assert "b.yaml: is no UTF-8 text" in done.stderr
+    assert "none.yaml: can't be read: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keys", "list"),
+        ("keys", "create", "read"),
+        ("migrate",),
+        ("journeys", "activate", "service"),
+        ("journeys", "what-if", "service"),
+        ("journeys", "deactivate", "service"),
+        ("identity", "explain", "email:ida@example.com"),
+        ("customers", "erase", "email:ida@example.com", "--yes"),
+        ("partitions", "list"),
+    ],
+    ids=" ".join,
+)
+def test_where_no_store_was_made_none_is_asked_and_none_made(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """From another folder than that of `rejse run`, a command says so, and does not answer for a new and
+    empty store."""
+    done = rejse(*command, REJSE_DATA_DIR=str(tmp_path / "data"))
+
+    assert done.returncode == 2
+    assert f"there is no store in {tmp_path / 'data'}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_an_import_that_is_set_up_wrongly_tells_why(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,7 @@ from shared.journey.touch import Touch
 from tests.support.journeys import EPOCH, WHOLE
 from tests.support.plain_fold import PlainFold, matches
 from tests.support.random_journeys import definitions, rich_touches
+from tests.support.stories import day, on, touches
 
 INSTANTS = st.integers(0, 70 * 4).map(lambda quarters: EPOCH + timedelta(hours=quarters * 6))
 KNOWN = [definition for definition, _ in all_definitions(None)] + [parse(WHOLE, "whole.yaml")]
@@ -104,6 +106,23 @@ def test_a_proof_of_nobody_says_how_to_begin() -> None:
         )
         starts = {f"{stage.key}.enter" for stage in definition.stages if stage.enter is not None}
         assert {one.rule for one in proof.near} == starts | {one.rule for one in definition.started_by}
+
+
+def test_a_pause_and_its_end_are_told_apart() -> None:
+    """Both are by one clock: a pause by the silence that it waits for, its end by what broke the silence."""
+    gym = Path(__file__).parents[2] / "docs/examples/gym.yaml"
+    journey = Journey(parse(gym.read_text(), gym.name))
+    timeline = touches(
+        journey, [on(0, "subscription_started"), on(30, "store_visited", "store"), on(31, "page_viewed")]
+    )
+    state, transitions = fold(journey, timeline, day(31))
+    proof = Prover(journey).prove(state, [(one, None) for one in transitions], Seen(timeline[::-1]), day(31))
+
+    assert [(one.change, one.cause.says) for one in proof.transitions] == [
+        ("enter", "subscription_started"),
+        ("pause", "21 d in the stage without store_visited"),
+        ("resume", "store_visited, which the pause waited for"),
+    ]
 
 
 def tells_the_times(definition: Definition, timeline: list[Touch], now: datetime) -> None:
