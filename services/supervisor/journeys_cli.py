@@ -59,11 +59,13 @@ def validate(
         list[Path] | None, typer.Argument(help="definitions; without any, all that there are")
     ] = None,
 ) -> None:
-    """Check definitions and tell all that is wrong with them."""
-    from services.supervisor.journeys import known, validate
+    """Check definitions and tell all that is wrong with them; and what may not be meant."""
+    from services.supervisor.journeys import known, misspelt, validate
 
     found = validate(files) if files else [one.definition for one in known(os.environ) if one.definition]
-    _tell("\n".join(f"{definition.key} version {definition.version} is valid." for definition in found))
+    for definition in found:
+        name = f"{definition.key} version {definition.version}"
+        _tell("\n".join((f"{name} is valid.", *(f"{name}: {hint}" for hint in misspelt(definition)))))
 
 
 @app.command()

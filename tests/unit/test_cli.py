@@ -118,6 +118,25 @@ def test_all_that_is_wrong_with_several_definitions_is_told(tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_a_type_that_is_probably_misspelt_is_told(tmp_path: Path) -> None:
+    """The definition is valid, for any type may come; what is nearly a type of the catalogue is asked about,
+    and a type of one's own is not."""
+    gym = (_ROOT / "docs/examples/gym.yaml").read_text()
+    spoilt = gym.replace("trial_started", "trial_startd").replace("complaint_resolved", "sauna_mended")
+    (tmp_path / "gym.yaml").write_text(spoilt)
+
+    right = rejse("journeys", "validate", "docs/examples/gym.yaml")
+    done = rejse("journeys", "validate", str(tmp_path / "gym.yaml"))
+
+    assert right.stdout == "gym version 1 is valid.\n"
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "gym version 1 is valid.",
+        "gym version 1: no touchpoint type of the catalogue is called trial_startd: "
+        "did you mean trial_started?",
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     [
