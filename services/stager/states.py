@@ -120,10 +120,8 @@ class States:
         the state is another one then, and that is no change. What comes before a state's position is late,
         and leaves it as it was."""
         owner_id, run = subject
-        row = self._rows.get(subject)
-        if row is None:
-            row = self._rows[subject] = _Row(None, None)
-        states, look_by = row.open(), row.due_at
+        row = self._row_of(subject)
+        states = row.open()
         for touches, journeys in portions:
             marked = any(map(is_marked, touches))
             for journey in journeys:
@@ -148,11 +146,14 @@ class States:
                     held = was_in(place, paused, kept.revision, row.not_before if begun else NEVER)
                     carried = kept.state, transitions, checkpoints
                     changes.append(carried_on(owner_id, journey, held, carried, run))
-                # The sweeper may have put off a state of a version that was folded no more, and is again.
-                if due_at is not None and (look_by is None or due_at < look_by):
-                    look_by = due_at
-        row.due_at = look_by
+                row.look_by(due_at)
         row.close(run)
+
+    def _row_of(self, subject: Subject) -> _Row:
+        row = self._rows.get(subject)
+        if row is None:
+            row = self._rows[subject] = _Row(None, None)
+        return row
 
     def runs(self, owner_id: UUID, journey: Journey) -> Mapping[str, Held]:
         """The states of a customer's or an account's runs of a journey, among the rows that were read."""
@@ -191,9 +192,7 @@ class States:
         """Write the rows that the changes are about, and those whose states were carried on."""
         # Those of a subject mostly come together, and to look an id up takes long.
         for subject, its in groupby(changes, key=lambda change: (change.customer_id, change.run)):
-            row = self._rows.get(subject)
-            if row is None:
-                row = self._rows[subject] = _Row(None, None)
+            row = self._row_of(subject)
             for change in its:
                 row.put(change)
         await _write(connection, [one for one in self._rows.items() if one[1].is_changed], now)

@@ -156,7 +156,8 @@ class _Checker:
 
     def _check_stage(self, key: str, at: str) -> None:
         if key and key not in self._stages:
-            self._refuse(at, f"there is no stage {key!r}; there are {', '.join(self._stages)}")
+            known = f"; there are {', '.join(self._stages)}" if self._stages else ""
+            self._refuse(at, f"there is no stage {key!r}{known}")
 
     def _beside(self) -> Iterator[str]:
         definition = self._definition

@@ -81,7 +81,9 @@ _NOT_SETTLED = (
     "a link of theirs was withdrawn or taken back, and is not carried out yet",
     dict[str, Any](),
 )
-_DEFINITION_ERRORS = {"errors": [{"line": 12, "detail": "stages[1].enter.tipe: is not known here"}]}
+_DEFINITION_ERRORS = {
+    "errors": [{"line": 12, "detail": "stages[1].enter.tipe: is not known here; did you mean type?"}]
+}
 _WRONG_SCOPE = (
     "the key has another scope",
     "wrong_scope",
