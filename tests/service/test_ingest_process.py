@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from shared.clock import SystemClock
 from shared.store.keys import create_key
 from tests.support.eventually import eventually_async
 from tests.support.ingest import PATH, event, kept_in_local_log
-from tests.support.ports import free_port
+from tests.support.ports import free_port, is_refused
 from tests.support.process import RejseProcess
 
 
@@ -203,7 +202,7 @@ async def test_a_request_that_is_being_sent_at_sigterm_is_answered(service: Serv
     writer.write(head + body[:5])
     async with asyncio.TaskGroup() as tasks:
         ending = tasks.create_task(asyncio.to_thread(process.terminate, 15.0))
-        await eventually_async(lambda: refused(service.port))
+        await eventually_async(lambda: is_refused(service.port))
         writer.write(body[5:])
         assert (await reader.readline()).split()[1] == b"202"
         writer.close()
@@ -221,15 +220,6 @@ async def test_a_balancer_is_given_the_time_to_notice(service: Service) -> None:
         assert await service.post(client, "late") == 202
     assert ending.result() == 0
     assert [touchpoint.id for touchpoint in await kept_in_local_log(service.data_dir)] == ["late"]
-
-
-def refused(port: int) -> bool:
-    """Whether nobody listens there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_settings_that_are_wrong_are_named_all_at_once(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from shared.eventlog.local.file import FILE_NAME
 from shared.receiving import PIPELINED_MAX
 from tests.support.eventually import eventually_async
 from tests.support.ingest import KEY, PATH, Ingest, event, kept_in_local_log, running_ingest
+from tests.support.ports import is_refused
 
 BODY = json.dumps(event()).encode()
 HEAD = (
@@ -409,24 +410,14 @@ class Patient(BoundedProtocol):
 async def test_a_request_that_is_on_the_wire_at_the_end_is_answered(tmp_path: Path) -> None:
     """Who keeps a connection open can't know that the service has been told to end: the request that it sends
     in that moment is answered, as the connection's last one."""
-    async with running_ingest(tmp_path, protocol=Patient) as ingest:
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", ingest.port))
+    async with running_ingest(tmp_path, protocol=Patient) as ingest, dialling(ingest) as dial:
+        wire = await dial()
         wire.send(REQUEST)
         assert (await wire.answer()).split()[1] == b"202"
         ingest.stop.set()
-        await eventually_async(partial(_is_shut, ingest.port))
+        await eventually_async(lambda: is_refused(ingest.port))
         wire.send(REQUEST)
         answers = await wire.answers()
-        wire.close()
 
     assert answers.startswith(b"HTTP/1.1 202 ")
     assert b"\r\nconnection: close\r\n" in answers
-
-
-async def _is_shut(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
-        return True
-    writer.close()
-    return False

@@ -38,3 +38,15 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_refused(port: int) -> bool:
+    """Whether nobody listens on this port of this machine.
+
+    A connection that waits while its listener is closed is not refused but reset: nobody listens then either.
+    """
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionError:
+        return True
+    return False
