@@ -6,7 +6,6 @@ context are read only for the types of which some definition asks for them, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -26,8 +25,8 @@ Ask: TypeAlias = tuple[str, str]
 """A value that a definition asks for: `property`, `trait` or `context`, and its name there. `owner` and
 `sentiment` have no name."""
 
-_Name: TypeAlias = tuple[str, Sequence[str]]
-"""The name under which a value is kept, and the way to it."""
+_Name: TypeAlias = tuple[str, int, Sequence[str]]
+"""The name under which a value is kept, the number of the member that it is in, and the way from there."""
 
 _OBJECTS: Mapping[str, Callable[[Touchpoint], msgspec.Raw]] = {
     "property": attrgetter("properties"),
@@ -41,7 +40,7 @@ FIRST_POSITION: Position = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 LAST_POSITION: Position = (datetime.max.replace(tzinfo=UTC), UUID(int=(1 << 128) - 1))
 
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
-_read = msgspec.json.Decoder().decode
+_UNWRITABLE = frozenset('"\\') | {chr(number) for number in range(32)}
 
 
 class Touch(msgspec.Struct, frozen=True, gc=False):
@@ -103,31 +102,51 @@ class _Asked:
     """What is asked of the touchpoints of a type."""
 
     def __init__(self, asked: Iterable[Ask]) -> None:
-        by_source: dict[str, list[_Name]] = {}
+        by_source: dict[str, list[str]] = {}
         for source, name in sorted(asked):
-            by_source.setdefault(source, []).append((f"{source}.{name}", name.split(".")))
+            by_source.setdefault(source, []).append(name)
         self.anything = bool(by_source)
         self._objects = [
-            (_OBJECTS[source], _any_of(names), names)
+            (_OBJECTS[source], *_reader(source, names))
             for source, names in by_source.items()
             if source in _OBJECTS
         ]
 
     def content(self, touchpoint: Touchpoint) -> Mapping[str, Value]:
         found: dict[str, Value] = {}
-        for object_of, any_of, names in self._objects:
+        for object_of, members_of, none, names in self._objects:
             raw = object_of(touchpoint)
-            if raw is not EMPTY_OBJECT and any_of.search(raw):
-                read = _read(raw)
-                for key, steps in names:
-                    _pick(read, key, steps, found)
+            if raw is not EMPTY_OBJECT and (members := members_of(raw)) != none:
+                for key, number, steps in names:
+                    if members[number] is not msgspec.UNSET:
+                        _pick(members[number], key, steps, found)
         return found or _NOTHING
 
 
-def _any_of(names: Iterable[_Name]) -> re.Pattern[bytes]:
-    """What stands in the text of every object that has one of the names: the name as it is, or an escape."""
-    firsts = b"|".join(sorted({re.escape(steps[0].encode()) for _, steps in names}))
-    return re.compile(rb'"(?:%b)"|\\' % firsts)
+def _reader(
+    source: str, names: Sequence[str]
+) -> tuple[Callable[[msgspec.Raw], Sequence[Any]], Sequence[Any], Sequence[_Name]]:
+    """What reads the members of an object in which the values of some names are, what it gives of an object
+    without any of them, and where the values are then."""
+    ways = [name.split(".") for name in names]
+    firsts = sorted({way[0] for way in ways})
+    found = [
+        (f"{source}.{name}", firsts.index(way[0]), way[1:]) for name, way in zip(names, ways, strict=True)
+    ]
+    return _members(firsts), (msgspec.UNSET,) * len(firsts), found
+
+
+def _members(names: Sequence[str]) -> Callable[[msgspec.Raw], Sequence[Any]]:
+    """Reads some members of objects. All others are passed over, which takes a third of the time."""
+    if any(_UNWRITABLE & {*name} for name in names):
+        # No member of a struct has such a name.
+        read = msgspec.json.Decoder(dict[str, Any]).decode
+        return lambda raw: [read(raw).get(name, msgspec.UNSET) for name in names]
+    fields = {f"member_{number}": name for number, name in enumerate(names)}
+    members = [(field, Any, msgspec.UNSET) for field in fields]
+    struct = msgspec.defstruct("Members", members, rename=fields, gc=False)
+    decode, values = msgspec.json.Decoder(struct).decode, msgspec.structs.astuple
+    return lambda raw: values(decode(raw))
 
 
 def _pick(value: Any, key: str, steps: Sequence[str], found: dict[str, Value]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.codec import decode
 from shared.journey.fold import RUN_NAME_BYTES_MAX, Journey, subject_of
@@ -78,7 +81,7 @@ def test_whatever_shape_a_value_has_it_is_no_error(
     assert lens_of(RULES).touch(ID, touchpoint("page_viewed", **said)).content == content
 
 
-@pytest.mark.parametrize("name", ["ördre", 'a"b', "order_id"])
+@pytest.mark.parametrize("name", ["ördre", 'a"b', "a\tb", "order_id", ""])
 @pytest.mark.parametrize("escaped", [True, False])
 def test_a_value_is_found_however_its_name_is_written(name: str, escaped: bool) -> None:
     """JSON may write a letter as it is or by its number."""
@@ -90,6 +93,45 @@ def test_a_value_is_found_however_its_name_is_written(name: str, escaped: bool) 
     lens = Lens([{None: frozenset({("property", name)})}])
 
     assert lens.touch(ID, one).content == {f"property.{name}": "o-1"}
+
+
+_NAMES = st.sampled_from(["a", "b", "ab", "a.b", "b.a.a", 'a"', "ä"])
+_MEMBERS = st.dictionaries(
+    st.sampled_from(["a", "b", "ab", "x", 'a"', "ä"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=2),
+        lambda values: st.lists(values, max_size=2) | st.dictionaries(st.sampled_from("ab"), values),
+        max_leaves=4,
+    ),
+)
+
+
+@given(_MEMBERS, st.sets(_NAMES))
+def test_what_is_asked_for_is_what_json_says(members: dict[str, Any], names: set[str]) -> None:
+    """Whatever else an object has, and whichever names are asked for together."""
+    touch = Lens([{None: frozenset(("trait", name) for name in names)}]).touch(
+        ID, touchpoint("order_completed", traits=members)
+    )
+
+    expected = {}
+    for name in names:
+        value: Any = members
+        for step in name.split("."):
+            value = value.get(step, ...) if isinstance(value, dict) else ...
+        if value is not ...:
+            plain = () if isinstance(value, dict) else value
+            if isinstance(value, list):
+                plain = tuple(one for one in value if isinstance(one, str | int | float))
+            expected[f"trait.{name}"] = plain
+    assert touch.content == expected
+
+
+def test_of_a_member_that_is_there_twice_the_last_counts() -> None:
+    """As everybody reads JSON, and the timeline tells it."""
+    one = touchpoint("order_completed")
+    one = msgspec.structs.replace(one, properties=msgspec.Raw(b'{"order_id": "a", "order_id": "b"}'))
+
+    assert lens_of(RULES).touch(ID, one).content == {"property.order_id": "b"}
 
 
 def test_a_lens_serves_several_journeys_at_once() -> None:
