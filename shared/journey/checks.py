@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 from shared.journey.definition import START, Definition, Jump
 from shared.journey.rules import Count, Rule, can_hold, counts_in
@@ -14,6 +14,11 @@ WINDOW_COUNT_MAX = 100
 """A state keeps the time of each touchpoint that a window counts."""
 TRAIT_TESTS_MAX = 60
 """A state has a bit for each."""
+
+
+class _Named(Protocol):
+    @property
+    def key(self) -> str: ...
 
 
 def check(definition: Definition, reading: Reading) -> None:
@@ -45,18 +50,25 @@ class _Checker:
 
     def _check_keys(self) -> None:
         definition = self._definition
-        groups: dict[str, Sequence[str]] = {
-            "stage or exit": definition.places,
-            "overlay, signal or tally": list(self._beside()),
-            "persona": [persona.key for persona in definition.personas],
-        }
-        for what, keys in groups.items():
-            for key, number in Counter(keys).items():
-                if number > 1 and key:
-                    self._refuse("", f"more than one {what} is called {key!r}")
+        self._check_unlike("stage or exit", stages=definition.stages, exits=definition.exits)
+        self._check_unlike(
+            "overlay, signal or tally",
+            overlays=definition.overlays,
+            signals=definition.signals,
+            tallies=definition.tallies,
+        )
+        self._check_unlike("persona", personas=definition.personas)
         for number, stage in enumerate(definition.stages):
             if stage.key == START:
                 self._refuse(f"stages[{number}].key", f"{START!r} is where the journey has not begun")
+
+    def _check_unlike(self, what: str, **parts: Sequence[_Named]) -> None:
+        known: set[str] = set()
+        for at, named in parts.items():
+            for number, one in enumerate(named):
+                if one.key and one.key in known:
+                    self._refuse(f"{at}[{number}].key", f"another {what} before has the key {one.key!r}")
+                known.add(one.key)
 
     def _check_stages(self) -> None:
         definition = self._definition
@@ -79,9 +91,7 @@ class _Checker:
     def _check_substages(self, number: int) -> None:
         substages = self._definition.stages[number].substages
         at = f"stages[{number}].substages"
-        for key, times in Counter(one.key for one in substages).items():
-            if times > 1 and key:
-                self._refuse(at, f"more than one substage is called {key!r}")
+        self._check_unlike("substage", **{at: substages})
         for index, substage in enumerate(substages):
             if index and substage.enter is None:
                 self._refuse(f"{at}[{index}].enter", "is missing: only the first is entered with the stage")
@@ -158,12 +168,6 @@ class _Checker:
         if key and key not in self._stages:
             known = f"; there are {', '.join(self._stages)}" if self._stages else ""
             self._refuse(at, f"there is no stage {key!r}{known}")
-
-    def _beside(self) -> Iterator[str]:
-        definition = self._definition
-        yield from (one.key for one in definition.overlays)
-        yield from (one.key for one in definition.signals)
-        yield from (one.key for one in definition.tallies)
 
     def _conditions(self) -> Iterator[tuple[str, Rule]]:
         """Rules that are asked whether they have been met."""
