@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +15,6 @@ from shared.config import load
 from shared.errors import ConfigError
 from shared.journey.catalog import all_definitions, load_definitions
 from shared.journey.definition import Definition
-from shared.journey.fold import Journey
 from shared.journey.language import parse
 from shared.store.definitions import (
     Version,
@@ -29,16 +27,12 @@ from shared.store.definitions import (
 )
 from shared.store.engine import Connection
 from shared.store.what_if import WhatIf, what_if
-from shared.touchpoint_types import known_types
 
 Answer = TypeVar("Answer")
 
 LOOK_EVERY_S = 0.3
 ACTIVE, AT_FIRST = "yes", "at first"
 """What `state` says of a version that is active, and of one that will be once there is a store."""
-
-_NEARLY = 0.85
-"""How alike words are of which one is probably the other misspelt, as difflib measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +121,6 @@ def validate(files: Sequence[Path]) -> Sequence[Definition]:
     if problems:
         raise ConfigError("\n".join(problems))
     return found
-
-
-def misspelt(definition: Definition) -> Iterator[str]:
-    """What is right, and probably not meant: types that the catalogue doesn't have, but one that is written
-    nearly so."""
-    for type_ in sorted(filter(None, Journey(definition).asks)):
-        if type_ not in known_types():
-            for close in get_close_matches(type_, known_types(), 1, _NEARLY):
-                yield f"no touchpoint type of the catalogue is called {type_}: did you mean {close}?"
 
 
 def read_file(file: Path) -> Definition:

@@ -60,12 +60,13 @@ def validate(
     ] = None,
 ) -> None:
     """Check definitions and tell all that is wrong with them; and what may not be meant."""
-    from services.supervisor.journeys import known, misspelt, validate
+    from services.supervisor.hints import hints
+    from services.supervisor.journeys import known, validate
 
     found = validate(files) if files else [one.definition for one in known(os.environ) if one.definition]
     for definition in found:
         name = f"{definition.key} version {definition.version}"
-        _tell("\n".join((f"{name} is valid.", *(f"{name}: {hint}" for hint in misspelt(definition)))))
+        _tell("\n".join((f"{name} is valid.", *(f"{name}: {hint}" for hint in hints(definition)))))
 
 
 @app.command()

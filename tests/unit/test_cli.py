@@ -137,6 +137,21 @@ def test_a_type_that_is_probably_misspelt_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_clock_that_never_runs_out_is_told(tmp_path: Path) -> None:
+    """Where a silence leads out of a stage, a longer one of the same kind can't pause it."""
+    gym = (_ROOT / "docs/examples/gym.yaml").read_text()
+    (tmp_path / "gym.yaml").write_text(gym.replace("after: 30d", "after: 3d"))
+
+    done = rejse("journeys", "validate", str(tmp_path / "gym.yaml"))
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "gym version 1 is valid.",
+        "gym version 1: the pause of trial never comes by 7 d in the stage without any touchpoint: "
+        "exit left comes by 3 d in the stage without any touchpoint",
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     [
