@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.supervisor.store import migrated
 from shared import keys
 from shared.clock import SystemClock
 from shared.config import load
@@ -29,6 +28,7 @@ from shared.store.keys import SourceRecord, fetch_keys, fetch_sources
 from shared.store.keys import create_key as create_in_store
 from shared.store.keys import revoke_key as revoke_in_store
 from shared.store.keys import set_region as set_region_in_store
+from shared.store.migrate import upgrade, upgrade_async
 
 Answer = TypeVar("Answer")
 
@@ -47,7 +47,7 @@ class StoreSettings:
 def migrate(environ: Mapping[str, str]) -> None:
     """Bring the store to this version's shape."""
     with _store(environ) as database_url:
-        asyncio.run(migrated(database_url))
+        upgrade(database_url)
 
 
 def create_key(environ: Mapping[str, str], scope: Scope, source: str) -> str:
@@ -136,7 +136,7 @@ def with_store(environ: Mapping[str, str], ask: Callable[[asyncpg.Connection], A
 
 
 async def _asked(database_url: str, ask: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
-    await migrated(database_url)
+    await upgrade_async(database_url)
     try:
         connection = await connect(database_url, _TIMEOUT_S)
         try:

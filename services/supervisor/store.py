@@ -8,9 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
-
 from shared.errors import ConfigError
 from shared.logs import fields
 from shared.store.embedded import embedded_postgres, revive
@@ -29,30 +26,17 @@ async def open_store(data_dir: Path, database_url: str | None) -> AsyncIterator[
         ConfigError: it does not start, can't be reached, or is of a newer version.
     """
     if database_url is not None:
-        await migrated(database_url)
+        await upgrade_async(database_url)
         yield database_url
         return
     server = embedded_postgres(data_dir)
     # A signal must not tear the server's start or end apart: both run in a thread, to their end.
     url = await asyncio.to_thread(server.__enter__)
     try:
-        await migrated(url)
+        await upgrade_async(url)
         yield url
     finally:
         await asyncio.to_thread(server.__exit__, None, None, None)
-
-
-async def migrated(database_url: str) -> None:
-    """Bring the store to this version's shape.
-
-    Raises:
-        ConfigError: it can't be reached, or is of a newer version.
-    """
-    try:
-        await upgrade_async(database_url)
-    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        name = type(error).__name__
-        raise ConfigError(f"REJSE_DATABASE_URL: the store can't be reached or migrated: {name}") from error
 
 
 async def keep_running(data_dir: Path, ending: asyncio.Event) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import msgspec
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from shared.codec import encode
 from shared.journey.state import NOWHERE, Kept, State, decode_states
 from shared.store.ids import account_uid, touchpoint_uid
-from shared.store.migrate import upgrade_async
+from shared.store.migrate import MIGRATIONS, newest, upgrade_async
 from shared.tombstones import digest_of
 from tests.service.api_store import touchpoint
 from tests.support.journeys import EPOCH
@@ -33,6 +37,43 @@ INSERT INTO stage_transitions VALUES
         now())
 """
 _SUMS = "SELECT span, since::text, count FROM stage_flows WHERE span <> 'hour' ORDER BY span, since"
+
+
+async def test_what_is_at_the_newest_revision_is_left_as_it_is(database_url: str) -> None:
+    """What would migrate it is not even loaded. What is newer than this program is refused."""
+    program = (
+        "import sys; from shared.store.migrate import upgrade; "
+        f"upgrade({database_url!r}); print('alembic' in sys.modules)"
+    )
+    connection = await asyncpg.connect(database_url)
+
+    async def migrated() -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, error = await process.communicate()
+        return (out or error.splitlines()[-1]).decode().strip()
+
+    try:
+        at_newest = await migrated()
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        newer = await migrated()
+        noted = await connection.fetchval("SELECT version_num FROM alembic_version")
+    finally:
+        await connection.close()
+
+    assert at_newest == "False"
+    assert newer.endswith("ConfigError: the database is at revision 9999, which is newer than this program")
+    assert noted == "9999"
+
+
+def test_the_newest_revision_is_the_one_that_no_other_follows() -> None:
+    """It is read off the names of the files."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+
+    assert newest() == ScriptDirectory.from_config(config).get_current_head()
 
 
 async def test_flows_by_the_hour_get_their_sums_by_day_and_month(postgres: Postgres) -> None:
