@@ -3,7 +3,8 @@ customers are staged in."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,32 +44,29 @@ def all_definitions(journeys_dir: Path | None) -> tuple[tuple[Definition, bool],
     Raises:
         ConfigError: lists every error of every file, or says that the folder is not there.
     """
-    own = _read_folder(journeys_dir) if journeys_dir is not None else []
-    problems: list[str] = []
-    found: dict[str, tuple[Definition, bool]] = {}
-    for texts, built_in in ((_read_built_in(), True), (own, False)):
-        for definition in _unique(texts, problems):
-            found[definition.key] = (definition, built_in)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    found = {definition.key: (definition, True) for definition in _built_in()}
+    if journeys_dir is not None:
+        found |= {definition.key: (definition, False) for definition in _parsed(_read_folder(journeys_dir))}
     ordered = [found[key] for key in sorted(found)]
     return tuple(zip(linked([one for one, _ in ordered]), (built_in for _, built_in in ordered), strict=True))
 
 
-def _read_built_in() -> list[tuple[str, str]]:
+@cache
+def _built_in() -> Sequence[Definition]:
     # Beside the definitions lie what makes their folder a package, and its compiled form.
     found = (file for file in files("shared.journey.models").iterdir() if file.name.endswith(".yaml"))
-    return [(file.name, file.read_text("utf-8")) for file in found]
+    return _parsed([(file.name, file.read_text("utf-8")) for file in found])
 
 
-def _read_folder(folder: Path) -> list[tuple[str, str]]:
+def _read_folder(folder: Path) -> Sequence[tuple[str, str]]:
     if not folder.is_dir():
         raise ConfigError(f"REJSE_JOURNEYS_DIR: {folder} is no folder")
     return [(str(path), path.read_text("utf-8")) for path in sorted(folder.glob("*.yaml"))]
 
 
-def _unique(texts: list[tuple[str, str]], problems: list[str]) -> list[Definition]:
+def _parsed(texts: Sequence[tuple[str, str]]) -> Sequence[Definition]:
     found: dict[str, Definition] = {}
+    problems: list[str] = []
     for name, text in texts:
         try:
             definition = parse(text, name)
@@ -78,4 +76,6 @@ def _unique(texts: list[tuple[str, str]], problems: list[str]) -> list[Definitio
         if definition.key in found:
             problems.append(f"{name}: another file of the folder has the key {definition.key!r} too")
         found[definition.key] = definition
-    return list(found.values())
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return tuple(found.values())
