@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
@@ -17,13 +17,18 @@ class ValueTest:
     """A test of one value that a touchpoint carries, or of a trait of the customer's.
 
     `name` is the way to the value through nested objects, with dots; a list passes if one of its members
-    does. `is` takes any of the operands, every other operator has one.
+    does. `is` takes any of the operands, every other operator has one. `are_truths` says which operands are
+    true or false, and no number: to Python true and 1 are equal.
     """
 
     source: Source
     name: str
     operator: Operator
     operands: tuple[Scalar, ...]
+    are_truths: tuple[bool, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "are_truths", tuple(isinstance(one, bool) for one in self.operands))
 
 
 @dataclass(frozen=True, slots=True)

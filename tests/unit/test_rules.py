@@ -54,6 +54,16 @@ def test_so_long_ago_is_reached_at_that_instant(last: float, expected: str) -> N
     assert place(tell(rule, on(0, "view"), on(3, "view"), on(last, "call"))) == expected
 
 
+@pytest.mark.parametrize(("value", "expected"), [(True, "gone"), (1, "two")])
+def test_true_and_1_count_apart(value: object, expected: str) -> None:
+    """Rules that ask for the one and for the other are two, though Python has both for equal."""
+    rule = "{{type: view, property: {{p: {}}}, at_least: 2}}".format
+    exits = f"exits: [{{key: gone, labels: {LABELS}, enter: {{on: {rule('true')}}}}}]"
+    views = [on(day, "view", properties={"p": value}) for day in range(2)]
+
+    assert place(tell(journey(rule(1), exits), *views)) == expected
+
+
 def test_counts_begin_anew_with_a_lap() -> None:
     """Two views of the first lap are none of the second; the touchpoint that begins it counts for neither."""
     laps = "laps: [{from: three, to: one, on: {type: view}}]"
