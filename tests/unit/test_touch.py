@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from shared.journey.fold import RUN_NAME_BYTES_MAX, Journey, subject_of
 from shared.journey.language import parse
 from shared.journey.touch import Lens, Touch
 from shared.touchpoint import Touchpoint
+from tests.support.journeys import all_journeys
 from tests.support.stories import BUILT_IN
 
 ID = UUID(int=7)
@@ -132,6 +134,16 @@ def test_of_a_member_that_is_there_twice_the_last_counts() -> None:
     one = msgspec.structs.replace(one, properties=msgspec.Raw(b'{"order_id": "a", "order_id": "b"}'))
 
     assert lens_of(RULES).touch(ID, one).content == {"property.order_id": "b"}
+
+
+def test_a_lens_that_is_made_again_leaves_nothing_behind() -> None:
+    """One is made for every page of a long timeline, where garbage in circles is seldom looked for."""
+    asks = [journey.asks for journey in all_journeys()]
+    Lens(asks)
+    gc.collect()
+    Lens(asks)
+
+    assert gc.collect() == 0
 
 
 def test_a_lens_serves_several_journeys_at_once() -> None:
