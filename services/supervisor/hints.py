@@ -32,14 +32,23 @@ def _misspelt(plans: Plans) -> Iterator[str]:
 
 
 def _never_due(plans: Plans) -> Iterator[str]:
+    never: dict[str, str] = {}
+    at_times: set[str] = set()
     for place in plans.places.values():
+        if place.leads_to is not None:
+            continue
         exits: dict[Matcher, Clock] = {}
         # Of two that are due at once the first comes.
         for clock in sorted(place.clocks, key=lambda clock: clock.after):
             if clock.since in exits:
-                yield f"{_comes(clock, place.key, 'never ')}: {_comes(exits[clock.since], place.key)}"
-            elif clock.to:
+                told = f"{_comes(clock, place.key, 'never ')}: {_comes(exits[clock.since], place.key)}"
+                never.setdefault(clock.rule, told)
+                continue
+            at_times.add(clock.rule)
+            if clock.to:
                 exits[clock.since] = clock
+    # A way into an exit may lead out of several stages.
+    yield from (told for rule, told in never.items() if rule not in at_times)
 
 
 def _comes(clock: Clock, place: str, how: str = "") -> str:
