@@ -8,10 +8,12 @@ from pathlib import Path
 import asyncpg
 
 from shared.errors import ConfigError
-from shared.store.engine import CONNECT_TIMEOUT_S, connect
+from shared.store.engine import connect
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSIONS = Path(__file__).parent / "migrations/versions"
 _NEWEST = "head"
+_TIMEOUT_S = 60.0
+"""A store that sleeps while nobody needs it takes its time to wake up."""
 
 
 def upgrade(database_url: str, to: str = _NEWEST) -> None:
@@ -28,23 +30,23 @@ async def upgrade_async(database_url: str, to: str = _NEWEST) -> None:
     try:
         if to == _NEWEST and await _revision(database_url) == newest():
             return
-        # Imported late: it takes half a second and 25 MiB, and mostly there is nothing to run.
-        from shared.store.migrating import run
+        # Imported late: it takes half a second and 30 MiB, and mostly there is nothing to run.
+        from shared.store.migrations.run import run
 
-        await run(database_url, to, MIGRATIONS)
+        await run(database_url, to)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         name = type(error).__name__
-        raise ConfigError(f"REJSE_DATABASE_URL: the store can't be reached: {name}") from error
+        raise ConfigError(f"REJSE_DATABASE_URL: the store can't be reached or migrated: {name}") from error
 
 
 def newest() -> str:
     """The revision that this program needs."""
-    return max(path.name for path in MIGRATIONS.glob("versions/[0-9]*.py")).partition("_")[0]
+    return max(path.name for path in _VERSIONS.glob("[0-9]*.py")).partition("_")[0]
 
 
 async def _revision(database_url: str) -> str | None:
     """What Alembic has noted in the database; None: nothing."""
-    connection = await connect(database_url, CONNECT_TIMEOUT_S)
+    connection = await connect(database_url, _TIMEOUT_S)
     try:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None

@@ -6,17 +6,19 @@ import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+import shared.store.migrations
 from shared.codec import encode
 from shared.journey.state import NOWHERE, Kept, State, decode_states
 from shared.store.ids import account_uid, touchpoint_uid
-from shared.store.migrate import MIGRATIONS, newest, upgrade_async
+from shared.store.migrate import newest, upgrade_async
 from shared.tombstones import digest_of
 from tests.service.api_store import touchpoint
 from tests.support.journeys import EPOCH
@@ -67,13 +69,26 @@ async def test_what_is_at_the_newest_revision_is_left_as_it_is(database_url: str
     assert noted == "9999"
 
 
+async def test_whatever_the_url_says_the_driver_reads_it(postgres: Postgres) -> None:
+    """One in which the server stands behind the name, as for a socket's folder, is migrated too."""
+    url = urlsplit(await asyncio.to_thread(postgres.create_database))
+    name = url.path.removeprefix("/")
+    try:
+        await upgrade_async(f"postgresql:///{name}?host={url.hostname}&port={url.port}&user={url.username}")
+        connection = await asyncpg.connect(url.geturl())
+        revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+        await connection.close()
+    finally:
+        await asyncio.to_thread(postgres.drop_database, url.geturl())
+
+    assert revision == newest()
+
+
 def test_the_newest_revision_is_the_one_that_no_other_follows() -> None:
     """It is read off the names of the files."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
+    folder = Path(shared.store.migrations.__file__).parent
 
-    assert newest() == ScriptDirectory.from_config(config).get_current_head()
+    assert newest() == ScriptDirectory(str(folder)).get_current_head()
 
 
 async def test_flows_by_the_hour_get_their_sums_by_day_and_month(postgres: Postgres) -> None:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `shared.store.migrate` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `shared.store.migrations.run` hands over."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -14,32 +15,36 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from shared.errors import ConfigError
-from shared.store.engine import sqlalchemy_url
 
 # Any number will do, as long as every migrating process takes the same one.
 _LOCK = 0x52454A53
 
 
-async def run(database_url: str, to: str, migrations: Path) -> None:
-    """Run the migrations of a folder that are missing up to a revision, or none of them.
+async def run(database_url: str, to: str) -> None:
+    """Run the migrations that are missing up to a revision, or none of them.
 
     Raises:
         ConfigError: one fails, or the database is of a newer version than this program.
     """
-    engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+
+    async def connected() -> asyncpg.Connection[asyncpg.Record]:
+        # The driver's own reading of the URL, as everywhere else: it knows more of them.
+        return await asyncpg.connect(database_url)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            await connection.run_sync(_run, to, migrations)
+            await connection.run_sync(_run, to)
     except SQLAlchemyError as error:
         raise ConfigError(f"the store can't be migrated: {type(error).__name__}") from error
     finally:
         await engine.dispose()
 
 
-def _run(connection: Connection, to: str, migrations: Path) -> None:
+def _run(connection: Connection, to: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
