@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.support import plain_http
 from tests.support.eventually import eventually
 from tests.support.installation import Installation
 from tests.support.ports import free_port
@@ -56,7 +57,7 @@ def buy(rejse: Installation, id_: str) -> httpx.Response:
 def staged(rejse: Installation) -> set[str]:
     headers = {"Authorization": f"Bearer {rejse.read_key}"}
     url = f"{rejse.url('api')}/v1/customers/user_id:ida/timeline"
-    answer = httpx.get(url, params={"kind": "touchpoint"}, headers=headers, timeout=10)
+    answer = plain_http.get(url, params={"kind": "touchpoint"}, headers=headers, timeout=10)
     return {item["source_id"] for item in answer.json()["items"]} if answer.status_code == 200 else set()
 
 

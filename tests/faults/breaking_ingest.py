@@ -14,6 +14,7 @@ import httpx
 from tests.faults.memory import memory_control, starved
 from tests.faults.rig import BURST_SOURCE, READY_S, STAGERS, Rig
 from tests.faults.scene import Fault, Scene
+from tests.support import plain_http
 
 _DAY_S = 86_400
 _WITH_CLOCKS = ("ingest", STAGERS[0])
@@ -115,7 +116,7 @@ def _out_of_memory(scene: Scene) -> None:
 def _send_large(scene: Scene) -> None:
     body = b'[{"type":"' + b"x" * 1_000_000 + b'"}]'
     with contextlib.suppress(httpx.HTTPError):
-        httpx.post(
+        plain_http.post(
             f"{scene.rig.url('ingest')}/v1/touchpoints", content=body, headers=_burst(scene), timeout=5
         )
 
@@ -146,7 +147,7 @@ def _clock_jumps(offset_s: int, scene: Scene) -> None:
 def _over_its_rate(scene: Scene) -> None:
     """A sender of its own sends what costs much of its rate and obliges to nothing."""
     body = b"[" + b",".join([b"{}"] * 500) + b"]"
-    with httpx.Client(base_url=scene.rig.url("ingest"), headers=_burst(scene), timeout=10) as client:
+    with plain_http.client(base_url=scene.rig.url("ingest"), headers=_burst(scene), timeout=10) as client:
         for _ in range(_OVER_RATE_REQUESTS):
             answer = client.post("/v1/touchpoints", content=body)
             if answer.status_code == 429:

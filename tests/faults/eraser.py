@@ -13,6 +13,7 @@ import msgspec
 from tests.faults.ledger import Ledger
 from tests.faults.places import Places
 from tests.faults.traffic import RETURN_SOURCE, Traffic, micros_of, mortal_before, names_of, return_event
+from tests.support import plain_http
 
 _PAUSE_S = 1.0
 _TIMEOUT_S = 5.0
@@ -54,7 +55,7 @@ class Eraser:
     async def go_on(self, stop: asyncio.Event, latest: Callable[[], int]) -> None:
         """Erase until `stop` is set. `latest` is the number of the latest request."""
         headers = {"authorization": f"Bearer {self._places.keys['admin']}"}
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=headers) as client:
+        async with plain_http.async_client(timeout=_TIMEOUT_S, headers=headers) as client:
             while not stop.is_set():
                 await asyncio.sleep(_PAUSE_S)
                 number, some_names = self._somebody(latest())

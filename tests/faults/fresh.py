@@ -10,6 +10,7 @@ import msgspec
 from tests.faults.ledger import Ledger
 from tests.faults.places import Places
 from tests.faults.traffic import probe_event
+from tests.support import plain_http
 from tests.support.eventually import eventually
 
 _PATIENCE_S = 60.0
@@ -28,7 +29,7 @@ def send_and_see(places: Places, number: int) -> None:
 
 
 def _taken(places: Places, number: int, book: Ledger) -> bool:
-    answer = httpx.post(
+    answer = plain_http.post(
         f"{places.ingest_url}/v1/touchpoints",
         content=msgspec.json.encode([probe_event(number).json]),
         headers=places.probe_headers,
@@ -40,4 +41,4 @@ def _taken(places: Places, number: int, book: Ledger) -> bool:
 
 def _seen(places: Places, number: int) -> bool:
     url = f"{places.api_url}/v1/customers/user_id:probe-{number}/timeline"
-    return httpx.get(url, headers=places.read_headers, timeout=5).status_code == 200
+    return plain_http.get(url, headers=places.read_headers, timeout=5).status_code == 200

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
-import httpx
 
 from shared.codec import decode
 from shared.eventlog.port import TOPIC
@@ -21,6 +20,7 @@ from tests.faults.process_watch import Watch, watched
 from tests.faults.provoke import Provoked, provoked
 from tests.faults.report import Line, Report
 from tests.faults.scale import Scale
+from tests.support import plain_http
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.support.installation import Installation
@@ -200,7 +200,7 @@ def _forged_lines(
 def _is_answered(rejse: Installation, ref: str) -> bool:
     """Whether the API answers a customer's timeline: JSON in UTF-8, whatever stands in it."""
     headers = {"Authorization": f"Bearer {rejse.read_key}"}
-    answer = httpx.get(f"{rejse.url('api')}/v1/customers/{ref}/timeline", headers=headers, timeout=10)
+    answer = plain_http.get(f"{rejse.url('api')}/v1/customers/{ref}/timeline", headers=headers, timeout=10)
     try:
         answer.content.decode()
         answer.json()

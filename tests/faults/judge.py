@@ -34,6 +34,7 @@ from tests.faults.remains import not_gone, remains
 from tests.faults.report import Line
 from tests.faults.traffic import Face, Traffic, face_in
 from tests.faults.witness import fallen
+from tests.support import plain_http
 from tests.support.audit import differences
 from tests.support.crowd import who_is_who_wrongly, withdrawn_links
 from tests.support.told import told_wrongly
@@ -233,7 +234,7 @@ async def _api_line(places: Places, connection: asyncpg.Connection[asyncpg.Recor
     rows = await connection.fetch("SELECT customer_id, array_agg(id) AS ids FROM touchpoints GROUP BY 1")
     chosen = random.Random(places.seed).sample(rows, min(_API_CUSTOMERS, len(rows)))
     wrong: list[UUID] = []
-    async with httpx.AsyncClient(base_url=places.api_url, headers=places.read_headers, timeout=20) as client:
+    async with _api_of(places) as client:
         for row in chosen:
             shown = await _shown(client, row["customer_id"])
             if sorted(shown) != sorted(map(str, row["ids"])):
@@ -241,10 +242,14 @@ async def _api_line(places: Places, connection: asyncpg.Connection[asyncpg.Recor
     return line(f"public timelines of {len(chosen)} customers that differ from the store", "0", wrong)
 
 
+def _api_of(places: Places) -> httpx.AsyncClient:
+    return plain_http.async_client(base_url=places.api_url, headers=places.read_headers, timeout=20)
+
+
 async def _gone_line(places: Places, buried: Sequence[Grave]) -> Line:
     """Whoever asks for a customer who was erased, by whichever id, is told so."""
     ids = [id_ for grave in buried for id_ in grave.ids]
-    async with httpx.AsyncClient(base_url=places.api_url, headers=places.read_headers, timeout=20) as client:
+    async with _api_of(places) as client:
         return line(
             f"public answers to {len(ids)} ids of erased customers that aren't 410",
             "0",

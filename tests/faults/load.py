@@ -15,6 +15,7 @@ from tests.faults.ledger import Ledger, read
 from tests.faults.places import Places
 from tests.faults.traffic import Request, Traffic
 from tests.faults.words import Words
+from tests.support import plain_http
 
 _SENDERS = 6
 _TIMEOUT_S = 15.0
@@ -46,7 +47,7 @@ class Load:
             tasks.create_task(self._eraser.go_on(self.stop, lambda: self._latest))
 
     async def _send(self) -> None:
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+        async with plain_http.async_client(timeout=_TIMEOUT_S) as client:
             while not self.stop.is_set():
                 self._latest = next(self._numbers)
                 request = self._traffic.request(self._latest)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tests.faults.places import Places
 from tests.faults.rig import PARTITIONS, TOPIC
+from tests.support import plain_http
 
 _WAITING = """
 SELECT (SELECT count(*) FROM identity_links WHERE unsettled_at IS NOT NULL)
@@ -54,5 +54,5 @@ async def _ends(kafka: str) -> dict[int, int]:
 
 
 def _spooling(places: Places) -> int:
-    text = httpx.get(f"{places.ingest_url}/metrics", timeout=5).text
+    text = plain_http.get(f"{places.ingest_url}/metrics", timeout=5).text
     return int("rejse_ingest_breaker_open 0.0" not in text)

@@ -22,6 +22,7 @@ from tests.faults.disks import Disk, PowerGrid
 from tests.faults.preload import Preloads
 from tests.faults.traffic import PROBE_SOURCE, SOURCES
 from tests.faults.witness import TRIGGER
+from tests.support import plain_http
 from tests.support.broker import Broker
 from tests.support.child import RigError, inherited_env
 from tests.support.journeys import EVERYTHING
@@ -164,7 +165,7 @@ class Rig:
 
     def _checks(self, part: str) -> str:
         try:
-            return httpx.get(f"{self.url(part)}/readyz", timeout=5).text
+            return plain_http.get(f"{self.url(part)}/readyz", timeout=5).text
         except httpx.HTTPError as error:
             return f"nothing: {error}"
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.faults.rig import Rig
+from tests.support import plain_http
 from tests.support.child import RigError
 from tests.support.eventually import eventually
 
@@ -40,13 +41,13 @@ class Scene:
 
     def metric(self, part: str, name: str) -> float:
         """The sum of a service's samples of a metric."""
-        text = httpx.get(f"{self.rig.url(part)}/metrics", timeout=5).text
+        text = plain_http.get(f"{self.rig.url(part)}/metrics", timeout=5).text
         samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return sum(float(value) for sample, _, value in samples if sample.partition("{")[0] == name)
 
     def checks(self, part: str) -> dict[str, Any]:
         """What a service says of its readiness."""
-        answer = httpx.get(f"{self.rig.url(part)}/readyz", timeout=5)
+        answer = plain_http.get(f"{self.rig.url(part)}/readyz", timeout=5)
         found: dict[str, Any] = answer.json()["checks"]
         return found
 

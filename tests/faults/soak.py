@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-import httpx
 import psutil
 
 from shared.clock import SystemClock
@@ -29,6 +28,7 @@ from tests.bench.rig import kafka, postgres
 from tests.faults.openloop import Offer, Outcome, offered
 from tests.faults.report import Line, Report
 from tests.faults.scale import Scale
+from tests.support import plain_http
 from tests.support.eventually import eventually
 from tests.support.installation import Installation
 from tests.support.process import RejseProcess
@@ -135,7 +135,7 @@ def _reading(rejse: Installation) -> Iterator[None]:
     """Meanwhile ask for one customer's timeline after the other."""
     headers = {"Authorization": f"Bearer {rejse.read_key}"}
     asked = 0
-    with httpx.Client(base_url=rejse.url("api"), headers=headers, timeout=30) as client:
+    with plain_http.client(base_url=rejse.url("api"), headers=headers, timeout=30) as client:
 
         def read() -> None:
             nonlocal asked

@@ -12,6 +12,7 @@ import msgspec
 from tests.faults.ledger import Ledger
 from tests.faults.places import Places
 from tests.faults.traffic import Traffic, is_mortal, names_of
+from tests.support import plain_http
 
 _PAUSE_S = 0.5
 _TIMEOUT_S = 5.0
@@ -35,7 +36,7 @@ class Words:
     async def go_on(self, stop: asyncio.Event, latest: Callable[[], int]) -> None:
         """Talk until `stop` is set. `latest` is the number of the latest request."""
         headers = {"authorization": f"Bearer {self._places.keys['admin']}"}
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=headers) as client:
+        async with plain_http.async_client(timeout=_TIMEOUT_S, headers=headers) as client:
             while not stop.is_set():
                 await asyncio.sleep(_PAUSE_S)
                 if self._withdrawn and self._chance.random() < _TAKEN_BACK:

@@ -27,6 +27,7 @@ from shared.lifecycle import listen
 from shared.store.ids import touchpoint_uid
 from shared.store.keys import create_key
 from shared.touchpoint import Touchpoint
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.journeys import EPOCH
 
@@ -259,7 +260,7 @@ async def serving(
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     async with (
         asyncio.TaskGroup() as tasks,
-        httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20) as client,
+        plain_http.async_client(base_url=base_url, headers=headers, timeout=20) as client,
     ):
         settings = load(Settings, environ)
         tasks.create_task(serve(settings, database_url, listener, stop, SystemClock(), health=health))

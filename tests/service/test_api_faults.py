@@ -13,6 +13,7 @@ import pytest
 
 from shared.store.migrate import upgrade_async
 from tests.service.api_store import serving, status, store_of, touchpoint
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
 from tests.support.ports import free_port
@@ -105,7 +106,7 @@ def test_the_process_brings_a_store_of_its_own_and_ends_in_order(tmp_path: Path)
     environ = {"REJSE_DATA_DIR": str(tmp_path / "data"), "REJSE_API_PORT": str(port)}
     process = RejseProcess([], env=environ, log_file=tmp_path / "log", ready_port=port, module="services.api")
     with process:
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/journeys").status_code == 401
+        assert plain_http.get(f"http://127.0.0.1:{port}/v1/journeys").status_code == 401
         assert process.terminate() == 0
         assert process.survivors() == []
     assert "Traceback" not in process.log

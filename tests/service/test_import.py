@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from services.importer.app import Import, run_import
@@ -22,6 +21,7 @@ from services.importer.display import Lines, display_on
 from services.importer.journal import Progress
 from shared.clock import SystemClock
 from shared.errors import ConfigError, Transient
+from tests.support import plain_http
 from tests.support.child import inherited_env
 from tests.support.eventually import eventually_async
 from tests.support.fake_ingest import FakeIngest, Turn, fake_ingest
@@ -349,7 +349,7 @@ async def test_the_fake_answers_as_the_real_ingest_does(tmp_path: Path) -> None:
         real = await ingest.post(body)
         why = {name: text for name, text in real.json()["refused"][0].items() if name != "index"}
         fake.refuse = partial(_refuse_one, unfit, why)
-        async with httpx.AsyncClient(base_url=fake.url) as client:
+        async with plain_http.async_client(base_url=fake.url) as client:
             url, headers = "/v1/touchpoints", {"Authorization": f"Bearer {KEY}"}
             faked = await client.post(url, json=body, headers=headers)
             faked_401 = await client.post(url, json=body, headers={"Authorization": "Bearer x"})

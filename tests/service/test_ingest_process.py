@@ -17,6 +17,7 @@ from services.ingest.spool import Spool
 from shared import codec
 from shared.clock import SystemClock
 from shared.store.keys import create_key
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.ingest import PATH, event, kept_in_local_log
 from tests.support.ports import free_port, is_refused
@@ -85,7 +86,7 @@ def service(tmp_path: Path, database_url: str, key: str) -> Iterator[Service]:
 
 async def send_until_stopped(service: Service, done: asyncio.Event, answered: list[str]) -> None:
     """Send touchpoints one after the other until told to stop or not answered; note the ids answered 202."""
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with plain_http.async_client(timeout=20) as client:
         for number in itertools.count():
             if done.is_set():
                 break
@@ -145,7 +146,7 @@ async def test_killed_before_the_answer_nothing_is_acked(
     again, it is there."""
     process = service.process(failpoints=f"{point}:kill")
     process.start()
-    async with httpx.AsyncClient() as client:
+    async with plain_http.async_client() as client:
         with pytest.raises(httpx.HTTPError):
             await service.post(client, "1")
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
@@ -163,7 +164,7 @@ async def test_killed_after_the_spools_commit_the_spool_has_it(service: Service)
         ack_timeout_s=2,
     )
     process.start()
-    async with httpx.AsyncClient() as client:
+    async with plain_http.async_client() as client:
         assert await service.post(client, "1") == 202
         with pytest.raises(httpx.HTTPError):
             await service.post(client, "2")
@@ -183,7 +184,7 @@ async def test_a_second_ingest_on_the_folder_refuses_to_start(service: Service) 
     second.launch()
     assert await asyncio.to_thread(second.wait) == 2
     assert "another ingest uses" in second.log
-    async with httpx.AsyncClient() as client:
+    async with plain_http.async_client() as client:
         assert await service.post(client, "1") == 202
     first.kill()
     service.process().start()
@@ -214,7 +215,7 @@ async def test_a_balancer_is_given_the_time_to_notice(service: Service) -> None:
     """After SIGTERM it is unready for so long and still takes what comes; then it ends in order."""
     process = service.process(drain_wait_s=3)
     process.start()
-    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
+    async with plain_http.async_client() as client, asyncio.TaskGroup() as tasks:
         ending = tasks.create_task(asyncio.to_thread(process.terminate, 15.0))
         await eventually_async(lambda: asyncio.to_thread(process.is_ready), until=lambda ready: not ready)
         assert await service.post(client, "late") == 202
@@ -242,5 +243,5 @@ async def test_the_store_may_go_and_come(service: Service) -> None:
     service.close()
     away = service.process(database_url=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
     away.start()
-    async with httpx.AsyncClient() as client:
+    async with plain_http.async_client() as client:
         assert await service.post(client, "1") == 202

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 T = TypeVar("T")
 
 _EVERY_S = 0.02
+_PAUSE_MAX_S = 0.5
 
 
 def eventually(
@@ -30,14 +31,14 @@ def eventually(
         AssertionError: the deadline passed; the message has the last value or exception seen.
     """
     seen: object = None
-    for _ in _looks(timeout_s):
+    for began_s in _looks(timeout_s):
         try:
             seen = value = observe()
             if until(value):
                 return value
         except tolerate as error:
             seen = error
-        time.sleep(_EVERY_S)
+        time.sleep(_pause_s(began_s))
     raise AssertionError(_late(timeout_s, seen))
 
 
@@ -71,7 +72,7 @@ async def eventually_async(
         TimeoutError: one call of `observe` alone took longer than `timeout_s`.
     """
     seen: object = None
-    for _ in _looks(timeout_s):
+    for began_s in _looks(timeout_s):
         try:
             async with asyncio.timeout(timeout_s):
                 answer = observe()
@@ -80,16 +81,21 @@ async def eventually_async(
                 return value
         except tolerate as error:
             seen = error
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(_pause_s(began_s))
     raise AssertionError(_late(timeout_s, seen))
 
 
-def _looks(timeout_s: float) -> Iterator[None]:
-    """Yield while there is time, and once more after."""
+def _looks(timeout_s: float) -> Iterator[float]:
+    """Yield the clock while there is time, and once more after."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        yield
-    yield
+    while (now := time.monotonic()) < deadline:
+        yield now
+    yield time.monotonic()
+
+
+def _pause_s(began_s: float) -> float:
+    """Twice as long as the look took: what is waited for needs the processor too."""
+    return max(_EVERY_S, min(2 * (time.monotonic() - began_s), _PAUSE_MAX_S))
 
 
 def _late(timeout_s: float, seen: object) -> str:

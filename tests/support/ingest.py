@@ -25,6 +25,7 @@ from shared.eventlog.local.reader import LocalReader
 from shared.keys import KeyRecord, digest
 from shared.lifecycle import listen
 from shared.touchpoint import Touchpoint
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 
 KEY = "rejse_write_of-the-tests"
@@ -113,7 +114,7 @@ async def running_ingest(
                     health=health,
                 )
             )
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            async with plain_http.async_client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
                 # Any answer will do: it listens.
                 await eventually_async(lambda: client.get("/livez"), tolerate=(httpx.HTTPError,))
                 try:

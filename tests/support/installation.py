@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import plain_http
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import RejseProcess
@@ -94,14 +95,14 @@ class Installation:
     def post(self, touchpoints: list[dict[str, Any]], timeout_s: float = 10) -> httpx.Response:
         """Post touchpoints with the write key."""
         headers = {"Authorization": f"Bearer {self.write_key}"}
-        return httpx.post(
+        return plain_http.post(
             f"{self.url('ingest')}/v1/touchpoints", json=touchpoints, headers=headers, timeout=timeout_s
         )
 
     def get(self, path: str, **query: str) -> Any:
         """What the query API answers, which must be a 200."""
         headers = {"Authorization": f"Bearer {self.read_key}"}
-        answer = httpx.get(self.url("api") + path, params=query, headers=headers, timeout=30)
+        answer = plain_http.get(self.url("api") + path, params=query, headers=headers, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -123,7 +124,7 @@ class Installation:
 
     def metric(self, service: str, name: str, labels: Mapping[str, str] | None = None) -> float:
         """The sum of a service's samples of a metric, of those that carry the labels."""
-        text = httpx.get(self.url(service) + "/metrics", timeout=10).text
+        text = plain_http.get(self.url(service) + "/metrics", timeout=10).text
         wanted = [f'{label}="{value}"' for label, value in (labels or {}).items()]
         return sum(
             float(line.rsplit(" ", 1)[1])

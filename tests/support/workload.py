@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support import plain_http
 from tests.support.crowd import Names, drawn
 from tests.support.eventually import eventually
 from tests.support.installation import Installation
@@ -86,7 +87,7 @@ class Workload:
             eventually(lambda: self._answered(client, everybody), 60)
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(timeout=20, headers={"Authorization": f"Bearer {self._rejse.write_key}"})
+        return plain_http.client(timeout=20, headers={"Authorization": f"Bearer {self._rejse.write_key}"})
 
     def _post(self, number: int) -> None:
         chance = random.Random(f"{self._seed}-{number}")
