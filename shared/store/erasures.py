@@ -35,11 +35,12 @@ _HOLDERS = """
 SELECT identity, since, touchpoint_id, customer_id FROM identity_holders WHERE identity = ANY($1::text[])
 ORDER BY identity, since, touchpoint_id
 """
-_IS_UNSETTLED = """
-SELECT EXISTS (
-    SELECT FROM identity_links
-    WHERE unsettled_at IS NOT NULL AND (identity = ANY($1::text[]) OR other = ANY($1::text[]))
-)
+# Nobody says anything of them from now on. In the order of their keys, as whoever says something locks them.
+_LOCK_LINKS = """
+SELECT coalesce(bool_or(unsettled_at IS NOT NULL), false) AS is_one_unsettled FROM (
+    SELECT unsettled_at FROM identity_links WHERE identity = ANY($1::text[]) OR other = ANY($1::text[])
+    ORDER BY identity, other FOR UPDATE
+) AS locked
 """
 # Whose touchpoints may name an identity that was never linked to them, or is not any more. They are of
 # whoever has or had their strongest one, however customers have parted since or become one, so the pairs
@@ -140,7 +141,7 @@ async def erase(connection: Connection, ref: CustomerRef, now: datetime) -> Eras
         return await find_erasure(connection, ref) if isinstance(ref, UUID) else None
     await connection.execute(_LOCK, customer_id)
     alone, shared = await _identities(connection, customer_id)
-    if await connection.fetchval(_IS_UNSETTLED, [*alone, *shared]):
+    if await connection.fetchval(_LOCK_LINKS, [*alone, *shared]):
         raise NotSettled("a link of theirs was withdrawn or taken back, and is not carried out yet")
     last = await connection.fetchval(_LAST)
     # Each has a time of its own, by which stagers tell that there is one more.

@@ -11,17 +11,18 @@ import msgspec
 
 from shared.store.engine import Connection
 
-_WITHDRAW = """
-UPDATE identity_links SET withdrawn_at = $3, unsettled_at = $3
-WHERE {pair} AND withdrawn_at IS NULL RETURNING identity, other
-"""
-_TAKE_BACK = """
-UPDATE identity_links SET withdrawn_at = NULL, unsettled_at = $3
-WHERE {pair} AND withdrawn_at IS NOT NULL RETURNING identity, other
-"""
 # Without another one ($2) it is every pair that has the first.
 _PAIR = """
 (identity = $1 AND other = coalesce($2, other) OR other = $1 AND identity = coalesce($2, identity))
+"""
+# Locked in the order of their keys, so that two who say something of the same links never wait in a circle.
+_SAY = f"""
+WITH named AS (
+    SELECT identity, other FROM identity_links
+    WHERE {_PAIR} AND (withdrawn_at IS NOT NULL) <> $4 ORDER BY identity, other FOR UPDATE
+)
+UPDATE identity_links AS l SET withdrawn_at = CASE WHEN $4 THEN $3::timestamptz END, unsettled_at = $3
+FROM named WHERE l.identity = named.identity AND l.other = named.other RETURNING l.identity
 """
 OWNERS = """
 (SELECT customer_id FROM identities WHERE identity = {one}
@@ -77,12 +78,12 @@ class Links(msgspec.Struct, frozen=True):
 async def withdraw(connection: Connection, identity: str, other: str | None, now: datetime) -> int:
     """Withdraw the link between two identities, or every link of one; how many were withdrawn that were
     not."""
-    return len(await connection.fetch(_WITHDRAW.format(pair=_PAIR), identity, other, now))
+    return len(await connection.fetch(_SAY, identity, other, now, True))
 
 
 async def take_back(connection: Connection, identity: str, other: str | None, now: datetime) -> int:
     """Let withdrawn links count again; how many."""
-    return len(await connection.fetch(_TAKE_BACK.format(pair=_PAIR), identity, other, now))
+    return len(await connection.fetch(_SAY, identity, other, now, False))
 
 
 async def links_of(connection: Connection, identity: str, other: str | None) -> Links:
