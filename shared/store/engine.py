@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -157,8 +156,3 @@ async def weaknesses(connection: Connection) -> Sequence[str]:
         if await connection.fetchval("SELECT current_setting($1)", name) == weak:
             found.append(meaning)
     return found
-
-
-def sqlalchemy_url(database_url: str) -> str:
-    """The same URL with the driver's name in it, as SQLAlchemy wants it."""
-    return urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+asyncpg"))

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from shared.store.engine import sqlalchemy_url
 from shared.store.tables import BY_CUSTOMER, metadata
+from tests.support.postgres import sqlalchemy_url
 
 
 @pytest.fixture

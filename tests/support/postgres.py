@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit, urlunsplit
 
 from tests.support.child import Child, RigError, inherited_env
 from tests.support.lifeline import remove_at_the_end
@@ -273,3 +274,8 @@ def _open_the_way_to(folder: Path) -> None:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
             parent.chmod(mode | stat.S_IXOTH)
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The same URL with the driver's name in it, as SQLAlchemy wants it."""
+    return urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+asyncpg"))

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.store.engine import sqlalchemy_url
+from tests.support.postgres import sqlalchemy_url
 
 
 class Base(DeclarativeBase):
