@@ -65,6 +65,7 @@ async def test_a_loop_that_stands_still_is_not_alive() -> None:
     async with health_listener(listener, dict, Metrics(()), clock), plain_http.async_client() as client:
         await eventually_async(lambda: status(client, url), until=lambda seen: seen == 200)
         clock.advance(LOOP_STILL_S + 1)
+        # It blocks the loop, on purpose.
         dead = plain_http.get(url)
         await eventually_async(lambda: status(client, url), until=lambda seen: seen == 200)
 
