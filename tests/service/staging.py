@@ -24,6 +24,7 @@ from shared.store.engine import Pool, connection_of, open_pool
 from shared.touchpoint import Touchpoint
 from tests.support.audit import differences
 from tests.support.clock import ManualClock
+from tests.support.eventually import eventually_async
 
 _WAITING = """
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
@@ -134,8 +135,12 @@ def batch_store(pool: Pool, in_force: InForce, *, tells: bool) -> BatchStore:
     )
 
 
-async def waiting(pool: Pool) -> int:
-    """How many sessions of a database wait for a lock. Asked outside of any transaction: within one
+async def await_waiting(pool: Pool, number: int = 1) -> None:
+    """Wait until so many sessions of a database wait for a lock. Asked outside of any transaction: within one
     PostgreSQL always tells what it told first."""
-    async with connection_of(pool) as connection:
-        return int(await connection.fetchval(_WAITING))
+
+    async def waiting() -> int:
+        async with connection_of(pool) as connection:
+            return int(await connection.fetchval(_WAITING))
+
+    await eventually_async(waiting, until=lambda found: found == number)

@@ -22,9 +22,10 @@ from shared.errors import Contended, Transient
 from shared.eventlog.port import Record
 from shared.failpoints import Failpoints
 from shared.store.engine import connection_of, open_pool
-from shared.store.erasures import erase, find_erasure
+from shared.store.erasures import NotSettled, erase, find_erasure
 from shared.store.ids import account_uid
-from tests.service.staging import Staging, staging
+from shared.store.withdrawals import withdraw
+from tests.service.staging import Staging, await_waiting, staging
 from tests.service.test_erasing import ask, left_of
 from tests.service.test_identity import _JOURNEYS as JOURNEYS
 from tests.service.test_identity import identities, told_wrongly
@@ -36,9 +37,6 @@ from tests.support.installation import Installation
 
 ANN, EMAIL, BO, TABLET = "user_id:ann", "email:ann@b.dk", "user_id:bo", "anonymous_id:tablet"
 ACME = "account_id:acme"
-_WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
 _HELD = """
 INSERT INTO identities (identity, customer_id, touchpoint_id, linked_at)
 VALUES ('user_id:held', gen_random_uuid(), gen_random_uuid(), now())
@@ -49,12 +47,6 @@ VALUES ('user_id:held', gen_random_uuid(), gen_random_uuid(), now())
 async def stager(database_url: str) -> AsyncIterator[Staging]:
     async with staging(database_url, JOURNEYS, NOW, tells=True) as running:
         yield running
-
-
-async def waiting(stager: Staging) -> int:
-    """How many transactions wait for a lock."""
-    async with connection_of(stager.pool) as connection:
-        return int(await connection.fetchval(_WAITING))
 
 
 async def test_a_batch_that_is_under_way_is_waited_for(stager: Staging, database_url: str) -> None:
@@ -69,9 +61,9 @@ async def test_a_batch_that_is_under_way_is_waited_for(stager: Staging, database
             batch = tasks.create_task(
                 stager.commit(NOW, touchpoint("b", ANN, EMAIL), touchpoint("c", "user_id:held"))
             )
-            await eventually_async(lambda: waiting(stager))
+            await await_waiting(stager.pool)
             erasing = tasks.create_task(ask(stager, ANN, NOW))
-            await eventually_async(lambda: waiting(stager), until=lambda number: number == 2)
+            await await_waiting(stager.pool, 2)
             await held.rollback()
     finally:
         await holder.close()
@@ -94,7 +86,7 @@ async def test_a_batch_that_begins_meanwhile_knows_of_it(stager: Staging) -> Non
     ):
         assert await erase(connection, ANN, NOW)
         batch = tasks.create_task(stager.commit(NOW, touchpoint("b", ANN, EMAIL)))
-        await eventually_async(lambda: waiting(stager))
+        await await_waiting(stager.pool)
     await stager.erase(NOW)
 
     assert (batch.result().erased, batch.result().stored) == (1, 0)
@@ -116,6 +108,33 @@ async def test_an_erasure_waits_for_no_lock_of_the_customer(stager: Staging, dat
         await holder.close()
 
     assert await identities(stager) == {frozenset([ANN])}
+
+
+async def test_what_is_being_said_of_a_link_is_heard(stager: Staging, database_url: str) -> None:
+    """An erasure waits for it, and is refused until it is carried out: whom it is about is not certain."""
+    await stager.commit(NOW, touchpoint("a", ANN, EMAIL))
+    speaker = await asyncpg.connect(database_url)
+    try:
+        said = speaker.transaction()
+        await said.start()
+        await withdraw(speaker, ANN, EMAIL, NOW)
+        async with asyncio.TaskGroup() as tasks:
+            erasing = tasks.create_task(_refused(stager))
+            await await_waiting(stager.pool)
+            await said.commit()
+    finally:
+        await speaker.close()
+
+    assert erasing.result()
+    assert await identities(stager) == {frozenset([ANN, EMAIL])}
+
+
+async def _refused(stager: Staging) -> bool:
+    try:
+        await ask(stager, ANN, NOW)
+    except NotSettled:
+        return True
+    return False
 
 
 async def test_whoever_goes_on_with_it_ends_it(stager: Staging) -> None:
@@ -325,9 +344,9 @@ async def test_a_version_on_its_way_meets_nobody_who_is_gone(database_url: str) 
             await holder.execute("SELECT FROM customers WHERE erased_at IS NOT NULL FOR UPDATE")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(erasing.page())
-                await eventually_async(lambda: waiting(stager))
+                await await_waiting(stager.pool)
                 page = tasks.create_task(met_others(backfill))
-                await eventually_async(lambda: waiting(stager), until=lambda number: number == 2)
+                await await_waiting(stager.pool, 2)
                 await held.rollback()
         finally:
             await holder.close()

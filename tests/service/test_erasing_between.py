@@ -14,13 +14,12 @@ from services.stager.erasing import Erasing
 from shared.codec import decode
 from shared.errors import Contended
 from shared.store.engine import connection_of
-from tests.service.staging import Staging, staging, waiting
+from tests.service.staging import Staging, await_waiting, staging
 from tests.service.test_erasing import ask, left_of
 from tests.service.test_identity import _JOURNEYS as JOURNEYS
 from tests.service.test_identity import identities, told_wrongly
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.service.test_unlinking import say
-from tests.support.eventually import eventually_async
 
 ANN, CRM, EMAIL = "user_id:ann", "crm:ann", "email:ann@b.dk"
 BO, CARD, EVE = "user_id:bo", "loyalty_id:bo", "email:eve@b.dk"
@@ -132,18 +131,14 @@ async def states_held(database_url: str) -> AsyncIterator[None]:
         await holder.close()
 
 
-async def waiting_are(stager: Staging, number: int) -> None:
-    await eventually_async(lambda: waiting(stager.pool), until=lambda found: found == number)
-
-
 async def test_a_link_that_is_being_settled_is_waited_for(stager: Staging, database_url: str) -> None:
     """An erasure that is asked for meanwhile knows whose everything is then."""
     await say(stager, (BO, CARD), withdrawn=True)
     async with asyncio.TaskGroup() as tasks, states_held(database_url):
         settling = tasks.create_task(stager.store.settle(NOW))
-        await waiting_are(stager, 1)
+        await await_waiting(stager.pool)
         erasing = tasks.create_task(ask(stager, ANN, NOW))
-        await waiting_are(stager, 2)
+        await await_waiting(stager.pool, 2)
     assert settling.result()
     assert erasing.result()
     await stager.erase(NOW)
@@ -159,9 +154,9 @@ async def test_a_merge_that_is_under_way_is_followed(stager: Staging, database_u
         pass
     async with asyncio.TaskGroup() as tasks, states_held(database_url):
         tasks.create_task(unite(stager))
-        await waiting_are(stager, 1)
+        await await_waiting(stager.pool)
         page_task = tasks.create_task(met_others(erasing))
-        await waiting_are(stager, 2)
+        await await_waiting(stager.pool, 2)
     assert page_task.result()
     await stager.erase(NOW)
 

@@ -18,9 +18,8 @@ from shared.errors import Contended
 from shared.store.engine import Connection, connection_of, open_pool
 from shared.store.withdrawals import take_back, withdraw
 from shared.touchpoint import Touchpoint
-from tests.service.staging import waiting
+from tests.service.staging import await_waiting
 from tests.service.test_stager_store import NOW, World, Writer, touchpoint
-from tests.support.eventually import eventually_async
 from tests.support.journeys import all_journeys
 from tests.support.people import Pair
 
@@ -56,7 +55,7 @@ async def committed_late(
         records = read_batch(ours.records([encode(one) for one in (*batch, touchpoint("h", "user_id:held"))]))
         async with asyncio.TaskGroup() as tasks:
             late = tasks.create_task(ours.store.commit(records, {1: ours.stands}, NOW))
-            await eventually_async(lambda: waiting(world.pool))
+            await await_waiting(world.pool)
             if isinstance(meanwhile, Touchpoint):
                 await other.commit(meanwhile)
             else:
@@ -157,12 +156,12 @@ async def settle_behind_a_batch(
         await holder.execute("SELECT FROM accounts FOR UPDATE")
         async with asyncio.TaskGroup() as tasks:
             batch = tasks.create_task(writer.commit(meeting))
-            await eventually_async(lambda: waiting(world.pool))
+            await await_waiting(world.pool)
             if withdrawn_meanwhile:
                 async with connection_of(world.pool) as connection:
                     assert await withdraw(connection, *withdrawn_meanwhile, NOW) == 1
             settling = tasks.create_task(_contended(other))
-            await eventually_async(lambda: waiting(world.pool), until=lambda number: number == 2)
+            await await_waiting(world.pool, 2)
             await held.rollback()
     finally:
         await holder.close()

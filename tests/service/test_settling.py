@@ -17,7 +17,7 @@ from services.stager.in_force import InForce
 from shared.errors import Transient
 from shared.store.engine import connection_of, open_pool
 from shared.store.withdrawals import take_back, withdraw
-from tests.service.staging import Staging, batch_store, staging, waiting
+from tests.service.staging import Staging, await_waiting, batch_store, staging
 from tests.service.test_identity import identities
 from tests.service.test_stager_store import NOW, touchpoint
 from tests.support.eventually import eventually_async
@@ -92,7 +92,7 @@ async def test_a_link_that_can_not_be_settled_now_holds_up_no_other(
     ):
         async with held(database_url, first[0], second[0]):
             first_to_wait = tasks.create_task(stager.store.settle(NOW))
-            await eventually_async(lambda: waiting(stager.pool))
+            await await_waiting(stager.pool)
             other = batch_store(pool, InForce(pool), tells=False)
             with pytest.raises(Transient):
                 await other.settle(NOW + timedelta(seconds=9))
@@ -184,7 +184,7 @@ async def test_a_link_that_unites_several_customers_locks_them_in_order(
 
     async with asyncio.TaskGroup() as tasks, held(database_url, "user_id:bo") as holder:
         settling = tasks.create_task(stager.store.settle(NOW))
-        await eventually_async(lambda: waiting(stager.pool))
+        await await_waiting(stager.pool)
         assert await holder.fetch(_FIRST_HOLDER, tablet)
     assert settling.result()
 
